@@ -19,6 +19,7 @@ struct json_reader {
     struct error *error;  /* borrowed */
     const char *asked[JSON_READ_MEMBERS_MAX];
     size_t asked_count;
+    enum status status; /* of the first error that this reader met */
 };
 
 /* Parses `length` bytes with duplicates rejected and a depth limit; error->where is "line L column C". */

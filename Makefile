@@ -1,0 +1,324 @@
+# onp: build, tests, checks and installation. `make help` lists the targets.
+#
+# Nothing here may fail while the file is read: `make setup` must work on a machine that has only gcc, make and git.
+# Targets that need packages (demo, test) therefore run setup first and then start make again.
+
+MAKEFLAGS += --no-builtin-rules
+.SUFFIXES:
+.DELETE_ON_ERROR:
+.SECONDEXPANSION:
+.DEFAULT_GOAL := all
+
+BUILD ?= build
+SAN ?=
+PREFIX ?= /usr/local
+DESTDIR ?=
+WERROR ?= 1
+V ?= 0
+CC := gcc
+AR := ar
+
+# Objects of a sanitizer build live apart, so that switching back and forth rebuilds nothing.
+B := $(BUILD)$(if $(SAN),/san-$(SAN))
+
+ifeq ($(V),0)
+Q := @
+say = @printf '  %-8s %s\n' '$(1)' '$(2)'
+else
+Q :=
+say = @:
+endif
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Modules. The one table of who may link whom; tests/lint/includes.awk checks the include lines by the same levels.
+
+MODULES := common nn store http onnx data graph prune expose evaluate agent mitigate baselines jobs api app client forge
+
+DIR_common := common
+DIR_app := server
+DIR_client := client
+DIR_forge := tests/forge
+$(foreach m,$(filter-out common app client forge,$(MODULES)),$(eval DIR_$(m) := server/$(m)))
+
+DEPS_common :=
+DEPS_nn := common
+DEPS_store := common
+DEPS_http := common
+DEPS_onnx := common nn
+DEPS_data := common nn
+DEPS_graph := common nn data
+DEPS_prune := common nn data
+DEPS_expose := common nn data
+DEPS_evaluate := common nn data
+DEPS_agent := common nn graph
+DEPS_mitigate := common nn onnx data graph prune expose evaluate agent
+DEPS_baselines := $(DEPS_mitigate)
+DEPS_jobs := common store mitigate
+DEPS_api := common http jobs store
+DEPS_app := common store http onnx data mitigate baselines jobs api
+DEPS_client := common
+DEPS_forge := common nn onnx data graph prune evaluate
+DEPS_pipeline := $(filter-out store http jobs api app client,$(MODULES))
+DEPS_bench := $(filter-out app client,$(MODULES))
+
+# System libraries that a module calls itself.
+LIBS_common := jansson libsodium
+LIBS_nn := openblas
+LIBS_store := sqlite3
+LIBS_http := libmicrohttpd libuv
+LIBS_onnx := libprotobuf-c
+LIBS_data := libzip spng libturbojpeg
+LIBS_jobs := libseccomp
+LIBS_app := libmicrohttpd libuv
+LIBS_client := libcurl
+
+# Above before below: a static archive gives only what was asked for before it.
+LINK_ORDER := forge client app api jobs baselines mitigate agent evaluate expose prune graph data onnx http store nn common
+
+# $(call closure,modules): they and all below them, in link order.
+walk = $(1) $(foreach m,$(1),$(call walk,$(DEPS_$(m))))
+closure = $(filter $(sort $(call walk,$(1))),$(LINK_ORDER))
+archives = $(foreach m,$(1),$(B)/lib/$(m).a)
+libraries = $(foreach l,$(sort $(foreach m,$(1),$(LIBS_$(m)))),$(LDLIBS_$(l))) -lpthread -lm
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Flags
+
+PACKAGE_NAMES := $(sort $(foreach m,$(MODULES),$(LIBS_$(m))) cmocka)
+$(foreach l,$(PACKAGE_NAMES),$(eval LDLIBS_$(l) := $(or $(shell pkg-config --libs $(l) 2>/dev/null),-l$(l:lib%=%))))
+LDLIBS_openblas := -lopenblas
+PACKAGE_CFLAGS := $(sort $(foreach l,$(filter-out openblas,$(PACKAGE_NAMES)),$(shell pkg-config --cflags $(l) 2>/dev/null)))
+
+WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 -Wundef \
+    -Wpointer-arith -Wcast-qual -Wwrite-strings -Wold-style-definition $(if $(filter 1,$(WERROR)),-Werror)
+SAN_address := -fsanitize=address,undefined -fno-sanitize-recover=undefined
+SAN_undefined := -fsanitize=undefined -fno-sanitize-recover=undefined
+SAN_thread := -fsanitize=thread
+ifneq ($(SAN),)
+ifeq ($(SAN_$(SAN)),)
+$(error SAN is "$(SAN)", expected address, undefined or thread)
+endif
+MODE_CFLAGS := -O1 -g -fno-omit-frame-pointer $(SAN_$(SAN))
+MODE_LDFLAGS := $(SAN_$(SAN))
+else
+MODE_CFLAGS := -O3 -g -D_FORTIFY_SOURCE=2
+endif
+
+HARDENING := -fstack-protector-strong -fstack-clash-protection -fPIE
+CPPFLAGS_ALL := -I. -I$(B)/gen -D_GNU_SOURCE $(PACKAGE_CFLAGS) $(CPPFLAGS)
+CFLAGS_BASE := -std=c11 $(MODE_CFLAGS) $(HARDENING) -fno-common
+CFLAGS_ALL := $(CFLAGS_BASE) $(WARNINGS) $(CFLAGS)
+LDFLAGS_ALL := $(MODE_LDFLAGS) -pie -Wl,-z,relro,-z,now -Wl,--as-needed $(LDFLAGS)
+
+# The baseline is any x86-64; only the files that say so in their name use more, and they are entered after
+# __builtin_cpu_supports() has said yes. No -ffast-math: checks for NaN must work.
+NUMERIC_CFLAGS := -fno-math-errno -fno-trapping-math
+MACHINE := $(shell uname -m)
+KERNELS_avx512 := -mavx512f -mavx512vl -mavx512bw -mavx512dq -mfma -mprefer-vector-width=512
+KERNELS_avx2 := -mavx2 -mfma
+extra_cflags = $(if $(filter server/nn/% server/agent/% server/expose/%,$(1)),$(NUMERIC_CFLAGS)) \
+    $(if $(filter x86_64,$(MACHINE)),$(if $(filter server/nn/kernels_avx512%,$(1)),$(KERNELS_avx512)) \
+    $(if $(filter server/nn/kernels_avx2%,$(1)),$(KERNELS_avx2)))
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Sources. A file with a main() is a program; the rest of its folder is a library. Empty folders are fine.
+
+MAIN_PATTERN := ^int main *\(
+main_of = $(if $(wildcard $(1)/*.c),$(shell grep -lE '$(MAIN_PATTERN)' $(wildcard $(1)/*.c) 2>/dev/null))
+MAIN_app := $(call main_of,server)
+MAIN_client := $(call main_of,client)
+MAIN_forge := $(call main_of,tests/forge)
+$(foreach m,$(MODULES),$(eval SRC_$(m) := $(filter-out $(MAIN_$(m)),$(sort $(wildcard $(DIR_$(m))/*.c)))))
+$(foreach m,$(MODULES),$(eval OBJ_$(m) := $(SRC_$(m):%.c=$(B)/obj/%.o)))
+OBJ_store += $(B)/gen/migrations.o
+OBJ_api += $(B)/gen/dashboard.o $(B)/gen/openapi.o
+OBJ_onnx += $(B)/gen/onnx.pb-c.o
+
+SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
+SUPPORT := $(B)/lib/support.a
+
+BINARIES := $(if $(MAIN_app),$(B)/onpd) $(if $(MAIN_client),$(B)/onp) $(if $(MAIN_forge),$(B)/onp-forge)
+
+UNIT_MODULES := $(filter $(MODULES),$(notdir $(wildcard tests/unit/*)))
+$(foreach m,$(UNIT_MODULES),$(eval UNIT_$(m) := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/unit/$(m)/test_*.c)))))
+UNIT_TESTS := $(foreach m,$(UNIT_MODULES),$(UNIT_$(m)))
+PIPELINE_TESTS := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/pipeline/test_*.c)))
+BENCHES := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/bench/*.c)))
+E2E_TESTS := $(sort $(wildcard tests/e2e/*.sh))
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Building
+
+.PHONY: all all-tests lib help setup test demo lint format bench quality install clean FORCE
+all: $(BINARIES) lib
+
+lib: $(call archives,$(filter-out app client forge,$(MODULES)))
+
+# Changed flags rebuild everything: the file changes only when they do.
+FLAGS_TEXT := $(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(LDFLAGS_ALL) $(NUMERIC_CFLAGS) $(KERNELS_avx512) $(KERNELS_avx2)
+$(B)/flags: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' '$(FLAGS_TEXT)' | cmp -s - $@ || printf '%s\n' '$(FLAGS_TEXT)' > $@
+
+# The generated header must be there before its users are compiled for the first time; later the .d files know.
+NEEDS_SCHEMA := $(filter server/onnx/% tests/%,$(SRC_onnx) $(SRC_forge) $(SUPPORT_SRC) \
+    $(wildcard tests/unit/onnx/*.c tests/unit/mitigate/*.c tests/pipeline/*.c tests/bench/*.c))
+$(NEEDS_SCHEMA:%.c=$(B)/obj/%.o): | $(B)/gen/onnx.pb-c.h
+
+$(B)/obj/%.o: %.c $(B)/flags
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) $(call extra_cflags,$<) -MMD -MP -c -o $@ $<
+
+# Generated code is not ours to lint: base flags without our warnings.
+$(B)/gen/%.o: $(B)/gen/%.c $(B)/flags
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_BASE) -w -MMD -MP -c -o $@ $<
+
+ONNX_PROTO := /usr/include/onnx/onnx.proto
+$(B)/gen/onnx.pb-c.c: $(wildcard $(ONNX_PROTO))
+	$(call say,PROTOC,$(ONNX_PROTO))
+	@mkdir -p $(@D)
+	$(Q)protoc-c --proto_path=$(dir $(ONNX_PROTO)) --c_out=$(@D) $(ONNX_PROTO)
+$(B)/gen/onnx.pb-c.h: $(B)/gen/onnx.pb-c.c
+	@test -f $@ && touch $@
+
+MIGRATIONS := $(sort $(wildcard migrations/*.sql))
+DASHBOARD := $(sort $(shell find server/dashboard -type f 2>/dev/null))
+OPENAPI := $(sort $(wildcard server/api/openapi.*))
+$(B)/gen/migrations.c: $(MIGRATIONS) migrations common/embed.sh
+	$(call say,EMBED,migrations)
+	@mkdir -p $(@D)
+	$(Q)common/embed.sh embedded_migrations migrations $(MIGRATIONS) > $@
+$(B)/gen/dashboard.c: $(DASHBOARD) $(wildcard server/dashboard) common/embed.sh
+	$(call say,EMBED,server/dashboard)
+	@mkdir -p $(@D)
+	$(Q)common/embed.sh embedded_dashboard server/dashboard $(DASHBOARD) > $@
+$(B)/gen/openapi.c: $(OPENAPI) server/api common/embed.sh
+	$(call say,EMBED,openapi)
+	@mkdir -p $(@D)
+	$(Q)common/embed.sh embedded_openapi server/api $(OPENAPI) > $@
+
+# An archive is made anew, so that the object of a deleted source does not stay in it. The folder is a prerequisite
+# because deleting a source changes no object.
+define archive_rule
+$(B)/lib/$(1).a: $(OBJ_$(1)) $(wildcard $(DIR_$(1)))
+	@mkdir -p $$(@D)
+	@rm -f $$@
+	$(Q)$(AR) rcsD $$@ $(OBJ_$(1))
+endef
+$(foreach m,$(MODULES),$(eval $(call archive_rule,$(m))))
+
+$(SUPPORT): $(SUPPORT_SRC:%.c=$(B)/obj/%.o) $(wildcard tests/support)
+	@mkdir -p $(@D)
+	@rm -f $@
+	$(Q)$(AR) rcsD $@ $(filter %.o,$^)
+
+# $(call link_rule,target,objects,modules,more archives,more libraries)
+define link_rule
+$(1): $(2) $(4) $(call archives,$(call closure,$(3)))
+	$$(call say,LINK,$(1))
+	@mkdir -p $$(@D)
+	$(Q)$(CC) $(CFLAGS_BASE) $(LDFLAGS_ALL) -o $$@ $(2) $(4) $(call archives,$(call closure,$(3))) \
+	    $(call libraries,$(call closure,$(3))) $(5)
+endef
+object = $(1:%.c=$(B)/obj/%.o)
+$(if $(MAIN_app),$(eval $(call link_rule,$(B)/onpd,$(call object,$(MAIN_app)),app)))
+$(if $(MAIN_client),$(eval $(call link_rule,$(B)/onp,$(call object,$(MAIN_client)),client)))
+$(if $(MAIN_forge),$(eval $(call link_rule,$(B)/onp-forge,$(call object,$(MAIN_forge)),forge)))
+
+# A test program is test_x.c with the files of its folder that are not tests themselves.
+helpers_of = $(filter-out $(wildcard $(1)/test_*.c),$(wildcard $(1)/*.c))
+test_objects = $(call object,$(patsubst $(B)/%,%.c,$(1)) $(call helpers_of,$(patsubst $(B)/%/,%,$(dir $(1)))))
+$(foreach m,$(UNIT_MODULES),$(foreach t,$(UNIT_$(m)),$(eval \
+    $(call link_rule,$(t),$(call test_objects,$(t)),$(m),$(SUPPORT),$(LDLIBS_cmocka)))))
+$(foreach t,$(PIPELINE_TESTS),$(eval \
+    $(call link_rule,$(t),$(call test_objects,$(t)),pipeline $(DEPS_pipeline),$(SUPPORT),$(LDLIBS_cmocka))))
+$(foreach t,$(BENCHES),$(eval \
+    $(call link_rule,$(t),$(call object,$(t:$(B)/%=%.c)),bench $(DEPS_bench),$(SUPPORT))))
+
+all-tests: all $(UNIT_TESTS) $(PIPELINE_TESTS) $(BENCHES)
+
+-include $(shell find $(B)/obj $(B)/gen -name '*.d' 2>/dev/null)
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Tests. `make test` sets up first and starts make again, so that the library flags are read after the packages came.
+
+SAN_ENV := ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:strict_string_checks=1 \
+    UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
+
+unit-%: $$(UNIT_$$*)
+	$(if $(UNIT_$*),,$(error there is no test in tests/unit/$*))
+	$(Q)ONP_BUILD=$(B) $(SAN_ENV) tests/run $(UNIT_$*)
+
+pipeline: all $(PIPELINE_TESTS)
+	$(Q)ONP_BUILD=$(B) $(SAN_ENV) tests/run $(PIPELINE_TESTS)
+
+e2e: all
+	$(Q)ONP_BUILD=$(B) $(SAN_ENV) tests/run $(E2E_TESTS)
+
+test:
+	$(Q)$(MAKE) --no-print-directory setup
+	$(Q)$(MAKE) --no-print-directory test-built
+
+.PHONY: test-built pipeline e2e
+test-built: all-tests
+	$(Q)ONP_BUILD=$(B) $(SAN_ENV) tests/run $(UNIT_TESTS) $(PIPELINE_TESTS) $(E2E_TESTS)
+
+bench: all $(BENCHES)
+	$(Q)for program in $(BENCHES); do printf '== %s\n' "$$program"; "$$program" || exit 1; done
+
+quality: all
+	$(Q)ONP_BUILD=$(B) tests/quality.sh
+
+demo:
+	$(Q)$(MAKE) --no-print-directory setup
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)ONP_BUILD=$(B) MODEL='$(MODEL)' SAMPLES='$(SAMPLES)' PROBE='$(PROBE)' deploy/demo.sh
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Setting up, checking, installing
+
+setup:
+	$(Q).ci/setup build
+
+# clang-tidy needs the generated headers and the flags of the project.
+lint:
+	$(Q).ci/setup lint
+	$(Q)$(MAKE) --no-print-directory lint-ready
+
+.PHONY: lint-ready
+lint-ready: $(B)/gen/onnx.pb-c.h
+	$(Q)LINT_CPPFLAGS='$(CPPFLAGS_ALL)' LINT_CACHE='$(B)/lint' tests/lint/run
+
+format:
+	$(Q).ci/setup lint
+	$(Q)clang-format -i $$(git ls-files --cached --others --exclude-standard '*.c' '*.h')
+
+MAN_PAGES = $(wildcard deploy/man/*.[1-8] docs/man/*.[1-8])
+DEPLOY_FILES = $(filter-out %.sh,$(foreach f,$(wildcard deploy/*),$(if $(wildcard $(f)/.),,$(f))))
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/onp $(DESTDIR)$(PREFIX)/share/doc/onp
+	$(if $(BINARIES),install -m 755 $(BINARIES) $(DESTDIR)$(PREFIX)/bin/)
+	$(if $(DEPLOY_FILES),install -m 644 $(DEPLOY_FILES) $(DESTDIR)$(PREFIX)/share/onp/)
+	install -m 644 $(wildcard LICENSE README.md CHANGELOG.md) $(DESTDIR)$(PREFIX)/share/doc/onp/
+	$(foreach p,$(MAN_PAGES),install -D -m 644 $(p) \
+	    $(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(p)))/$(notdir $(p)) &&) true
+
+clean:
+	rm -rf $(BUILD)
+
+help:
+	@printf '%s\n' \
+	    'make                 build onpd (server), onp (client), onp-forge into $(BUILD)/' \
+	    'make setup           install the Debian packages that are missing' \
+	    'make demo            forge a backdoored model, repair it, show before and after' \
+	    '                     (MODEL=m.onnx SAMPLES=clean.npz PROBE=probe.npz: your own files)' \
+	    'make test            all tests; last line "N passed, N failed"' \
+	    'make unit-MODULE     unit tests of one module: $(UNIT_MODULES)' \
+	    'make pipeline e2e    the other tests' \
+	    'make lint format     check, and format, the sources' \
+	    'make bench quality   measure speed, and results on real models' \
+	    'make install         to $$(DESTDIR)$$(PREFIX), default /usr/local' \
+	    'make clean           remove $(BUILD)/' \
+	    'settings: SAN=address|undefined|thread  BUILD=dir  V=1  WERROR=0'

@@ -1,0 +1,83 @@
+/* SHA-256 over libsodium, in lower-case hex. */
+#include "common/digest.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sodium.h>
+#include <unistd.h>
+
+#include "common/mem.h"
+
+struct digest {
+    crypto_hash_sha256_state state;
+};
+
+enum { READ_CHUNK = 32 * 1024 };
+
+static void finish(crypto_hash_sha256_state *state, char out[DIGEST_HEX_SIZE]) {
+    unsigned char raw[crypto_hash_sha256_BYTES];
+    crypto_hash_sha256_final(state, raw);
+    sodium_bin2hex(out, DIGEST_HEX_SIZE, raw, sizeof raw);
+}
+
+struct digest *digest_new(void) {
+    struct digest *digest = mem_alloc(1, sizeof *digest);
+    if (digest != NULL) {
+        crypto_hash_sha256_init(&digest->state);
+    }
+    return digest;
+}
+
+void digest_free(struct digest *digest) {
+    mem_free(digest);
+}
+
+void digest_update(struct digest *digest, const void *data, size_t length) {
+    crypto_hash_sha256_update(&digest->state, data, length);
+}
+
+void digest_finish(struct digest *digest, char out[DIGEST_HEX_SIZE]) {
+    finish(&digest->state, out);
+}
+
+void digest_bytes(const void *data, size_t length, char out[DIGEST_HEX_SIZE]) {
+    crypto_hash_sha256_state state;
+    crypto_hash_sha256_init(&state);
+    crypto_hash_sha256_update(&state, data, length);
+    finish(&state, out);
+}
+
+enum status digest_file(const char *path, char out[DIGEST_HEX_SIZE], struct error *error) {
+    enum status status = STATUS_OK;
+    unsigned char *chunk = NULL;
+    crypto_hash_sha256_state state;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return error_io(error, NULL, "failed to open file %s", path);
+    }
+    chunk = mem_alloc(READ_CHUNK, 1);
+    if (chunk == NULL) {
+        status = error_no_memory(error, "a read buffer");
+        goto done;
+    }
+    crypto_hash_sha256_init(&state);
+    for (;;) {
+        ssize_t got = read(fd, chunk, READ_CHUNK);
+        if (got < 0 && errno == EINTR) {
+            continue;
+        }
+        if (got < 0) {
+            status = error_io(error, NULL, "failed to read file %s", path);
+            goto done;
+        }
+        if (got == 0) {
+            break;
+        }
+        crypto_hash_sha256_update(&state, chunk, (size_t)got);
+    }
+    finish(&state, out);
+done:
+    mem_free(chunk);
+    (void)close(fd);
+    return status;
+}
