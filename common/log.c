@@ -111,8 +111,9 @@ void log_event(enum log_level level, const char *event, const char *format, ...)
     char line[LINE_MAX_BYTES];
     char time[CLOCK_RFC3339_SIZE];
     clock_rfc3339(clock_wall_ms(), time);
-    size_t at = (size_t)snprintf(line, sizeof line, "{\"time\":\"%s\",\"level\":\"%s\",\"event\":\"%.64s\",\"message\":\"",
-                                 time, LEVEL_NAMES[level], event);
+    size_t at =
+        (size_t)snprintf(line, sizeof line, "{\"time\":\"%s\",\"level\":\"%s\",\"event\":\"%.64s\",\"message\":\"",
+                         time, LEVEL_NAMES[level], event);
     at = append_escaped(line, at, sizeof line - sizeof "\"}\n", message);
     memcpy(line + at, "\"}\n", 3);
     write_line(line, at + 3);

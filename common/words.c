@@ -5,8 +5,8 @@
 #include <string.h>
 
 static const char *const STATE_NAMES[JOB_STATE_COUNT] = {
-    [JOB_QUEUED] = "queued",         [JOB_STARTING] = "starting",   [JOB_RUNNING] = "running",
-    [JOB_CANCELLING] = "cancelling", [JOB_SUCCEEDED] = "succeeded", [JOB_FAILED] = "failed",
+    [JOB_QUEUED] = "queued",         [JOB_STARTING] = "starting",       [JOB_RUNNING] = "running",
+    [JOB_CANCELLING] = "cancelling", [JOB_SUCCEEDED] = "succeeded",     [JOB_FAILED] = "failed",
     [JOB_CANCELLED] = "cancelled",   [JOB_INTERRUPTED] = "interrupted",
 };
 
