@@ -1,0 +1,93 @@
+/* Jobs at work: the durable queue, worker threads, child processes, cancelling, checks of uploads.
+ *
+ * A worker claims a job from the store and sees it through. With JOB_ISOLATION_PROCESS (the default) it starts the same
+ * binary again as a child; the child is not trusted: what it says is parsed strictly, and it may crash or hang without
+ * harm. Files of an attempt are made in <data>/attempts/<job>-<attempt> and become blobs when it succeeds. */
+#ifndef ONP_SERVER_JOBS_JOBS_H
+#define ONP_SERVER_JOBS_JOBS_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/error.h"
+#include "server/mitigate/mitigate.h"
+#include "server/store/store.h"
+#include "server/store/store_jobs.h"
+#include "server/store/store_objects.h"
+
+/* What a job runs, so that tests can pass their own. The functions are those of mitigate.h. */
+struct job_methods {
+    enum status (*run)(const struct mitigate_request *request, const struct mitigate_hooks *hooks, json_t **report,
+                       struct error *error);
+    enum status (*check_parameters)(const char *method, const json_t *parameters, struct error *error);
+    enum status (*check_model)(const char *path, json_t **info, struct error *error);
+    enum status (*check_samples)(const char *path, json_t **info, struct error *error);
+    enum status (*check_fit)(const json_t *model, const json_t *samples, const json_t *probe, struct error *error);
+};
+
+enum job_isolation { JOB_ISOLATION_PROCESS, JOB_ISOLATION_THREAD };
+
+struct jobs_options {
+    size_t workers; /* worker threads = jobs at once; at least 1 */
+    size_t helpers; /* threads for checks and jobs_run_later(); at least 1 */
+    size_t threads; /* threads of one job; 0: cores / workers, at least 1 */
+    enum job_isolation isolation;
+    const char *executable; /* of children; NULL: /proc/self/exe */
+    uint64_t memory_limit;  /* address space of a child in bytes; 0: no limit */
+    uint64_t file_limit;    /* largest file a child may write in bytes; 0: no limit */
+    uint64_t queue_max;     /* jobs that may be queued; 0: no limit */
+    unsigned max_attempts;  /* losses after which a job fails */
+    double cancel_grace_s;  /* from SIGTERM to SIGKILL */
+    double check_timeout_s; /* for one check of an upload */
+    double lease_s;
+};
+/* Defaults for every field: 1 worker, 2 helpers, process, 3 attempts, 5 s grace, 60 s a check, 30 s lease. */
+void jobs_options_init(struct jobs_options *options);
+
+struct jobs;
+
+/* Puts jobs that an earlier run left half-done back into the queue, removes old attempt folders and starts the threads.
+ * The store and the methods must outlive it; options are copied, except `executable` (borrowed). */
+enum status jobs_start(struct store *store, const struct job_methods *methods, const struct jobs_options *options,
+                       struct jobs **jobs, struct error *error);
+/* Drains: claims nothing more, lets running jobs go on for at most `grace_s`, then stops them; those go back to the queue
+ * (not held against them) and run again after a restart. Waits for all threads; calls of jobs_check_start() and
+ * jobs_run_later() that are queued still run. Frees it. Accepts NULL. Not from a helper thread. */
+void jobs_stop(struct jobs *jobs, double grace_s);
+
+/* Workers alive and willing to claim: for readiness. */
+bool jobs_are_alive(struct jobs *jobs);
+size_t jobs_running(struct jobs *jobs);
+
+/* Checks parameters (place "/parameters/..." or "/method") and that model, samples and probe are there and fit (place
+ * "/model_id" ...), inserts the job and wakes a worker. max_attempts of the request 0: that of the options. Waits for
+ * the disk. *job is the caller's (store_job_deinit()). */
+enum status jobs_submit(struct jobs *jobs, const struct store_job_request *request, struct store_job *job,
+                        struct error *error);
+/* store_job_request_cancel() and, if it runs, stops it: flag and SIGTERM now, SIGKILL after the grace time. Waits for the disk,
+ * not for the job. */
+enum status jobs_cancel(struct jobs *jobs, const char *id, struct store_job *job, struct error *error);
+
+/* --- checks of uploads --- */
+
+/* Checks a model or samples file in a child process (in this thread with JOB_ISOLATION_THREAD) within the time limit of
+ * the options. On success *info is a new reference. Blocks: never from a loop thread. STATUS_LIMIT if it takes too long or
+ * too much memory; a check that crashes gives STATUS_INVALID, as only a hostile file does that. */
+enum status jobs_check_file(struct jobs *jobs, enum store_kind kind, const char *path, json_t **info,
+                            struct error *error);
+
+/* Called from a helper thread, once; it may block and may call store functions. `info` is the callee's (json_decref()), NULL
+ * on error; `error` is borrowed for the call. */
+typedef void jobs_checked(void *user, enum status status, json_t *info, const struct error *error);
+/* jobs_check_file() in a helper thread. Does not block: for the loop thread. `path` is copied. STATUS_UNAVAILABLE if
+ * too many checks wait (then the callback is not called). */
+enum status jobs_check_start(struct jobs *jobs, enum store_kind kind, const char *path, jobs_checked *done, void *user,
+                             struct error *error);
+
+/* Runs `run(user)` in a helper thread, for calls that wait for the disk (jobs_submit(), store_object_delete() ...). Does
+ * not block. STATUS_UNAVAILABLE if too many wait (then it is not run). */
+enum status jobs_run_later(struct jobs *jobs, void (*run)(void *user), void *user, struct error *error);
+
+#endif
