@@ -1,0 +1,54 @@
+/* Convolution and matrix product behind tables of function pointers, so that faster implementations can stand beside the
+ * reference one. A backend is pure: no allocation, no state, any thread; sums are float, in an order that depends on the
+ * shapes only. */
+#ifndef ONP_SERVER_NN_BACKEND_H
+#define ONP_SERVER_NN_BACKEND_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "server/nn/network.h"
+
+/* A convolution over n samples: x (n, C, H, W), weight (M, C/group, kH, kW), y (n, M, out_height, out_width). */
+struct conv_shape {
+    size_t channels, height, width;             /* C, H, W */
+    size_t out_channels, out_height, out_width; /* M */
+    struct window_attr window;
+};
+
+enum conv_pass { CONV_FORWARD, CONV_BACKWARD_DATA, CONV_BACKWARD_WEIGHT };
+
+struct conv_backend {
+    const char *name;
+    /* Whether this backend has the pass for this shape on this machine. */
+    bool (*supports)(const struct conv_shape *shape, enum conv_pass pass);
+    /* Floats of scratch for n samples; scratch is 64-byte aligned. */
+    size_t (*scratch_floats)(const struct conv_shape *shape, size_t n, enum conv_pass pass);
+    /* y = conv(x, weight) + bias; bias (M) or NULL. */
+    void (*forward)(const struct conv_shape *shape, size_t n, const float *x, const float *weight, const float *bias,
+                    float *y, float *scratch);
+    /* dx = or += the gradient by x. */
+    void (*backward_data)(const struct conv_shape *shape, size_t n, const float *dy, const float *weight, float *dx,
+                          bool accumulate, float *scratch);
+    /* dweight += the gradient by the weight. */
+    void (*backward_weight)(const struct conv_shape *shape, size_t n, const float *x, const float *dy, float *dweight,
+                            float *scratch);
+};
+
+/* im2col and OpenBLAS: every shape and pass; the reference. */
+const struct conv_backend *backend_blas(void);
+
+/* The backend that measured fastest for this shape and pass on this kind of machine; it supports it. */
+const struct conv_backend *backend_conv(const struct conv_shape *shape, enum conv_pass pass);
+
+/* c (m, n) = alpha op(a) op(b) + beta c, row-major; op(a) is (m, k), op(b) is (k, n); lda, ldb, ldc are row lengths as
+ * stored. With beta 0, c is not read. */
+struct gemm_shape {
+    size_t m, n, k;
+    bool trans_a, trans_b;
+    size_t lda, ldb, ldc;
+    float alpha, beta;
+};
+void backend_gemm(const struct gemm_shape *shape, const float *a, const float *b, float *c);
+
+#endif
