@@ -17,16 +17,17 @@ int64_t clock_wall_ms(void) {
 }
 
 void clock_rfc3339(int64_t wall_ms, char out[CLOCK_RFC3339_SIZE]) {
-    int64_t millis = wall_ms % 1000;
+    time_t seconds = (time_t)(wall_ms / 1000);
+    int millis = (int)(wall_ms % 1000);
     if (millis < 0) {
-        millis += 1000; /* before 1970 the rest is negative */
+        millis += 1000; /* before 1970 the division rounds up */
+        seconds -= 1;
     }
-    time_t seconds = (time_t)((wall_ms - millis) / 1000);
     struct tm parts = {0};
     char date[24] = "";
     if (gmtime_r(&seconds, &parts) == NULL || strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &parts) == 0) {
         (void)snprintf(out, CLOCK_RFC3339_SIZE, "1970-01-01T00:00:00.000Z"); /* a year that no calendar has */
         return;
     }
-    (void)snprintf(out, CLOCK_RFC3339_SIZE, "%s.%03dZ", date, (int)millis);
+    (void)snprintf(out, CLOCK_RFC3339_SIZE, "%s.%03dZ", date, millis);
 }

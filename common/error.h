@@ -31,8 +31,8 @@ enum status {
 enum { ERROR_WHERE_MAX = 160, ERROR_MESSAGE_MAX = 512 };
 
 struct error {
-    enum status status;            /* STATUS_OK while empty */
-    char where[ERROR_WHERE_MAX];   /* place: "byte 1234", "node '/conv1/Conv'", "/parameters/seed"; may be "" */
+    enum status status;          /* STATUS_OK while empty */
+    char where[ERROR_WHERE_MAX]; /* place: "byte 1234", "node '/conv1/Conv'", "/parameters/seed"; may be "" */
     char message[ERROR_MESSAGE_MAX];
 };
 

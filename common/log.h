@@ -12,7 +12,6 @@ void log_set_level(enum log_level level);
 enum log_level log_get_level(void);
 /* {"time":...,"level":"info","event":"job_started","message":"..."} with the message JSON-escaped. `event` is a
  * snake_case literal that operators can filter by. Any thread. */
-void log_event(enum log_level level, const char *event, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
+void log_event(enum log_level level, const char *event, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 #endif

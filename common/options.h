@@ -19,11 +19,11 @@ struct option_list {
 };
 
 struct option {
-    const char *name;      /* without the dashes; NULL ends the table */
-    char letter;           /* short form, 0 if none */
+    const char *name; /* without the dashes; NULL ends the table */
+    char letter;      /* short form, 0 if none */
     enum option_kind kind;
-    void *target;          /* bool, const char *, uint64_t, double, uint64_t, struct option_list */
-    uint64_t max;          /* for U64 and BYTES */
+    void *target;           /* bool, const char *, uint64_t, double, uint64_t, struct option_list */
+    uint64_t max;           /* for U64 and BYTES */
     const char *value_name; /* "FILE"; NULL for flags */
     const char *help;
 };
