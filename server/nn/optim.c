@@ -9,13 +9,12 @@
 struct adam {
     size_t count;
     struct adam_options options;
-    float *m; /* running mean of the gradient */
-    float *v; /* running mean of its square */
+    float *m;                        /* running mean of the gradient */
+    float *v;                        /* running mean of its square */
     double beta1_power, beta2_power; /* beta^t, for the correction of the bias towards the zero start */
 };
 
-enum status adam_new(size_t count, const struct adam_options *options, struct adam **out, struct error *error)
-{
+enum status adam_new(size_t count, const struct adam_options *options, struct adam **out, struct error *error) {
     struct adam *adam = mem_calloc(1, sizeof *adam);
     if (adam == NULL) {
         return error_no_memory(error, "optimiser");
@@ -33,8 +32,7 @@ enum status adam_new(size_t count, const struct adam_options *options, struct ad
     return STATUS_OK;
 }
 
-void adam_free(struct adam *adam)
-{
+void adam_free(struct adam *adam) {
     if (adam == NULL) {
         return;
     }
@@ -43,21 +41,18 @@ void adam_free(struct adam *adam)
     mem_free(adam);
 }
 
-void adam_set_learning_rate(struct adam *adam, float learning_rate)
-{
+void adam_set_learning_rate(struct adam *adam, float learning_rate) {
     adam->options.learning_rate = learning_rate;
 }
 
-void adam_reset(struct adam *adam)
-{
+void adam_reset(struct adam *adam) {
     memset(adam->m, 0, adam->count * sizeof(float));
     memset(adam->v, 0, adam->count * sizeof(float));
     adam->beta1_power = 1.0;
     adam->beta2_power = 1.0;
 }
 
-void adam_step(struct adam *adam, float *restrict parameters, const float *restrict gradient)
-{
+void adam_step(struct adam *adam, float *restrict parameters, const float *restrict gradient) {
     const struct adam_options *o = &adam->options;
     float *restrict m = adam->m;
     float *restrict v = adam->v;
@@ -87,8 +82,7 @@ struct sgd {
     float *velocity;
 };
 
-enum status sgd_new(size_t count, const struct sgd_options *options, struct sgd **out, struct error *error)
-{
+enum status sgd_new(size_t count, const struct sgd_options *options, struct sgd **out, struct error *error) {
     struct sgd *sgd = mem_calloc(1, sizeof *sgd);
     if (sgd == NULL) {
         return error_no_memory(error, "optimiser");
@@ -104,8 +98,7 @@ enum status sgd_new(size_t count, const struct sgd_options *options, struct sgd 
     return STATUS_OK;
 }
 
-void sgd_free(struct sgd *sgd)
-{
+void sgd_free(struct sgd *sgd) {
     if (sgd == NULL) {
         return;
     }
@@ -113,13 +106,11 @@ void sgd_free(struct sgd *sgd)
     mem_free(sgd);
 }
 
-void sgd_set_learning_rate(struct sgd *sgd, float learning_rate)
-{
+void sgd_set_learning_rate(struct sgd *sgd, float learning_rate) {
     sgd->options.learning_rate = learning_rate;
 }
 
-void sgd_step(struct sgd *sgd, float *restrict parameters, const float *restrict gradient)
-{
+void sgd_step(struct sgd *sgd, float *restrict parameters, const float *restrict gradient) {
     float *restrict velocity = sgd->velocity;
     size_t count = sgd->count;
     float rate = sgd->options.learning_rate;

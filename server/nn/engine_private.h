@@ -1,0 +1,54 @@
+/* Private to the engine: its state, and the two halves of one chunk (engine_chunk.c). */
+#ifndef ONP_SERVER_NN_ENGINE_PRIVATE_H
+#define ONP_SERVER_NN_ENGINE_PRIVATE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "server/nn/engine.h"
+#include "server/nn/plan.h"
+
+/* What one thread works in. The tables are filled once from the plan's offsets; only `read` changes while running. */
+struct engine_workspace {
+    float *arena;
+    const float **read; /* one a value: where its readers find it (elsewhere than `write` behind aliases) */
+    float **write;      /* one a value: where its producer writes it; NULL for constants */
+    float **grad;       /* one a value: its gradient; NULL where none is planned */
+    const float **in;   /* arguments of the node at work, plan->max_inputs each */
+    float **din;
+};
+
+struct engine {
+    const struct network *network;
+    struct pool *pool;
+    struct plan *plan;
+    struct engine_workspace *workspaces; /* pool_threads() */
+    size_t threads;
+    size_t bytes;
+
+    /* Sums over samples (mask_grad, param_grad) are kept in a fixed number of lanes: chunk c adds to lane c % lanes, the chunks
+     * of a lane run in order in one thread, and at the end the lanes are added in order. So the result does not depend on
+     * the threads, and memory does not depend on the number of chunks. */
+    size_t lane_count;
+    size_t lane_floats;   /* units, then all wanted constants */
+    float *lanes;         /* (lane_count, lane_floats); NULL when forward only */
+    size_t *param_offset; /* one a value: its place in a lane; PLAN_NONE if not wanted */
+
+    /* State of the run in progress; read-only for the threads but for the atomics. */
+    const struct engine_run *run;
+    size_t chunk_count;
+    size_t used_lanes; /* 0: nothing is summed over samples */
+    bool *live;        /* one a value: this run wants its gradient, or one behind it */
+    bool *pass;        /* one a node: a Mask whose channels are all 1 in this run */
+    atomic_bool cancelled;
+    atomic_size_t first_bad; /* lowest sample with non-finite logits; SIZE_MAX without */
+};
+
+/* Forward of samples first .. first + n; false if a logit is not finite (engine->first_bad then says where). */
+bool engine_forward_chunk(struct engine *engine, struct engine_workspace *workspace, size_t first, size_t n);
+/* Loss and backward of the same chunk. lane: where sums over samples are added, NULL without. */
+void engine_backward_chunk(struct engine *engine, struct engine_workspace *workspace, float *lane, size_t first,
+                           size_t n);
+
+#endif
