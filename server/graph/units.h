@@ -27,8 +27,9 @@ struct unit_map {
     struct unit_layer *layers; /* topological order */
     size_t layer_count;
     size_t unit_count;
-    size_t *layer_of;  /* (units) */
-    size_t *group_of;  /* (units): units tied by a residual Add (channel c of each summand) share a group; a free unit has its own */
+    size_t *layer_of; /* (units) */
+    /* (units): units tied by a residual Add (channel c of each summand) share a group; a free unit has its own. */
+    size_t *group_of;
     size_t group_count;
 };
 

@@ -1,0 +1,30 @@
+/* Where a value's channels come from: which units write channel c of a value, followed back through activations, pooling,
+ * arithmetic, Concat (with offsets), Flatten and Reshape (with positions), Transpose, Pad and depthwise convolutions to the
+ * nearest units. Serves the shortcut groups and the edges of the neuron graph. Private to server/graph. */
+#ifndef ONP_SERVER_GRAPH_ORIGINS_H
+#define ONP_SERVER_GRAPH_ORIGINS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/error.h"
+#include "server/graph/units.h"
+#include "server/nn/network.h"
+
+/* At most so many writers of one channel are kept, the latest ones: a chain of a thousand Adds must not cost a million entries. */
+enum { ORIGINS_WRITERS_MAX = 64 };
+
+struct origins;
+
+/* through_norms: a BatchNorm that stands alone does not end the search; its channels have itself and what is before it as
+ * writers. Only map->layers and their count are read. */
+enum status origins_new(const struct network *network, const struct unit_layer *layers, size_t layer_count,
+                        bool through_norms, struct origins **out, struct error *error);
+void origins_free(struct origins *origins);
+
+/* The units that write channel `channel` (of axis 1) of a value that a Conv, Gemm, BatchNorm or arithmetic op reads; ascending,
+ * borrowed. Returns how many. */
+size_t origins_get(const struct origins *origins, size_t value, size_t channel, const uint32_t **units);
+
+#endif
