@@ -13,12 +13,12 @@
 #include "server/nn/network.h"
 
 struct onnx_limits {
-    size_t max_bytes;        /* of the file */
+    size_t max_bytes; /* of the file */
     size_t max_nodes;
     size_t max_initializers;
-    size_t max_depth;        /* nested messages */
-    size_t max_parameters;   /* floats */
-    size_t max_activation;   /* floats of one activation at batch 1 */
+    size_t max_depth;      /* nested messages */
+    size_t max_parameters; /* floats */
+    size_t max_activation; /* floats of one activation at batch 1 */
 };
 extern const struct onnx_limits onnx_default_limits;
 
@@ -38,10 +38,10 @@ void onnx_model_free(struct onnx_model *model);
 const struct network *onnx_model_network(const struct onnx_model *model);
 
 struct onnx_info {
-    const char *producer;    /* "pytorch 1.13.1"; may be "" */
+    const char *producer; /* "pytorch 1.13.1"; may be "" */
     const char *input_name, *output_name;
     int64_t ir_version, opset;
-    bool batch_is_dynamic;   /* false: the file says batch 1 (or another fixed number) */
+    bool batch_is_dynamic; /* false: the file says batch 1 (or another fixed number) */
     size_t channels, height, width, classes;
     size_t parameters, nodes;
 };

@@ -1,0 +1,410 @@
+/* The driver of the lowering: the operator table, the bindings of names, and the helpers that the rows share. */
+#include "server/onnx/onnx_lower.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/mem.h"
+#include "server/onnx/onnx_parse.h"
+
+/* clang-format off */
+const struct lower_row onnx_lower_table[] = {
+    {"Add", 9, 18, {NULL}, lower_add},
+    {"AveragePool", 9, 18, {"auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides", NULL},
+     lower_average_pool},
+    {"BatchNormalization", 9, 18, {"epsilon", "momentum", "training_mode", NULL}, lower_batch_norm},
+    {"Cast", 9, 18, {"to", NULL}, lower_cast},
+    {"Clip", 9, 18, {"max", "min", NULL}, lower_clip},
+    {"Concat", 9, 18, {"axis", NULL}, lower_concat},
+    {"Constant", 9, 18, {"value", "value_float", "value_floats", "value_int", "value_ints", NULL}, lower_constant_node},
+    {"Conv", 9, 18, {"auto_pad", "dilations", "group", "kernel_shape", "pads", "strides", NULL}, lower_conv},
+    {"Div", 9, 18, {NULL}, lower_div},
+    {"Dropout", 9, 18, {"ratio", "seed", NULL}, lower_dropout},
+    {"Flatten", 9, 18, {"axis", NULL}, lower_flatten},
+    {"Gather", 9, 18, {"axis", NULL}, lower_gather},
+    {"Gemm", 9, 18, {"alpha", "beta", "transA", "transB", NULL}, lower_gemm},
+    {"GlobalAveragePool", 9, 18, {NULL}, lower_global_average_pool},
+    {"GlobalMaxPool", 9, 18, {NULL}, lower_global_max_pool},
+    {"HardSigmoid", 9, 18, {"alpha", "beta", NULL}, lower_hard_sigmoid},
+    {"HardSwish", 14, 18, {NULL}, lower_hard_swish},
+    {"Identity", 9, 18, {NULL}, lower_identity},
+    {"LeakyRelu", 9, 18, {"alpha", NULL}, lower_leaky_relu},
+    {"MatMul", 9, 18, {NULL}, lower_matmul},
+    {"MaxPool", 9, 18, {"auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "storage_order", "strides", NULL},
+     lower_max_pool},
+    {"Mul", 9, 18, {NULL}, lower_mul},
+    {"Pad", 9, 18, {"mode", "pads", "value", NULL}, lower_pad},
+    {"ReduceMean", 9, 18, {"axes", "keepdims", "noop_with_empty_axes", NULL}, lower_reduce_mean},
+    {"Relu", 9, 18, {NULL}, lower_relu},
+    {"Reshape", 9, 18, {"allowzero", NULL}, lower_reshape},
+    {"Shape", 9, 18, {"end", "start", NULL}, lower_shape_of},
+    {"Sigmoid", 9, 18, {NULL}, lower_sigmoid},
+    {"Slice", 9, 18, {"axes", "ends", "starts", NULL}, lower_slice},
+    {"Softmax", 9, 18, {"axis", NULL}, lower_softmax},
+    {"Squeeze", 9, 18, {"axes", NULL}, lower_squeeze},
+    {"Sub", 9, 18, {NULL}, lower_sub},
+    {"Tanh", 9, 18, {NULL}, lower_tanh},
+    {"Transpose", 9, 18, {"perm", NULL}, lower_transpose},
+    {"Unsqueeze", 9, 18, {"axes", NULL}, lower_unsqueeze},
+};
+/* clang-format on */
+const size_t onnx_lower_table_count = sizeof onnx_lower_table / sizeof onnx_lower_table[0];
+
+/* The same names for callers; a test holds both lists against each other. */
+const char *const onnx_operators[] = {
+    "Add",
+    "AveragePool",
+    "BatchNormalization",
+    "Cast",
+    "Clip",
+    "Concat",
+    "Constant",
+    "Conv",
+    "Div",
+    "Dropout",
+    "Flatten",
+    "Gather",
+    "Gemm",
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "HardSigmoid",
+    "HardSwish",
+    "Identity",
+    "LeakyRelu",
+    "MatMul",
+    "MaxPool",
+    "Mul",
+    "Pad",
+    "ReduceMean",
+    "Relu",
+    "Reshape",
+    "Shape",
+    "Sigmoid",
+    "Slice",
+    "Softmax",
+    "Squeeze",
+    "Sub",
+    "Tanh",
+    "Transpose",
+    "Unsqueeze",
+    NULL,
+};
+
+enum status lower_refuse(struct lower *lower, enum status status, const char *format, ...) {
+    char text[ERROR_MESSAGE_MAX];
+    va_list args;
+    va_start(args, format);
+    if (vsnprintf(text, sizeof text, format, args) < 0) {
+        text[0] = '\0';
+    }
+    va_end(args);
+    return error_set(lower->error, status, lower->where, "failed to lower %s: %s", onnx_text(lower->node->op_type),
+                     text);
+}
+
+/* Inputs */
+
+bool lower_has_input(const struct lower *lower, size_t slot) {
+    return slot < lower->node->n_input && onnx_text(lower->node->input[slot])[0] != '\0';
+}
+
+const struct lower_binding *lower_binding(const struct lower *lower, size_t slot) {
+    size_t index = 0;
+    (void)onnx_names_find(lower->graph->names, lower->node->input[slot], &index); /* validated: it is there */
+    return &lower->bindings[index];
+}
+
+const struct onnx_constant *lower_constant(const struct lower *lower, size_t slot) {
+    return lower_has_input(lower, slot) ? lower_binding(lower, slot)->constant : NULL;
+}
+
+bool lower_all_constant(const struct lower *lower) {
+    size_t constants = 0;
+    for (size_t i = 0; i < lower->node->n_input; i++) {
+        if (lower_has_input(lower, i)) {
+            if (lower_binding(lower, i)->constant == NULL) {
+                return false;
+            }
+            constants++;
+        }
+    }
+    return constants > 0;
+}
+
+enum status lower_value(struct lower *lower, size_t slot, size_t *value) {
+    const struct lower_binding *binding = lower_has_input(lower, slot) ? lower_binding(lower, slot) : NULL;
+    if (binding == NULL || binding->value == NETWORK_NONE) {
+        const char *got = binding == NULL             ? "nothing"
+                          : binding->constant != NULL ? "a constant"
+                                                      : "an output that we do not make";
+        return lower_refuse(lower, binding == NULL ? STATUS_INVALID : STATUS_UNSUPPORTED,
+                            "got %s as input %zu, expected a computed value", got, slot);
+    }
+    *value = binding->value;
+    return STATUS_OK;
+}
+
+enum status lower_weight(struct lower *lower, size_t slot, size_t *value) {
+    struct onnx_constant *constant = lower_has_input(lower, slot) ? lower_binding(lower, slot)->constant : NULL;
+    if (constant == NULL) {
+        bool there = lower_has_input(lower, slot);
+        return lower_refuse(lower, there ? STATUS_UNSUPPORTED : STATUS_INVALID,
+                            "got %s as input %zu, expected a constant", there ? "a computed value" : "nothing", slot);
+    }
+    if (constant->type != ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT) {
+        return lower_refuse(lower, STATUS_INVALID, "got %s as input %zu, expected float32",
+                            onnx_type_name(constant->type), slot);
+    }
+    if (constant->value == NETWORK_NONE) {
+        size_t max = lower->limits->max_parameters;
+        if (constant->count > max || lower->parameters > max - constant->count) {
+            return lower_refuse(lower, STATUS_LIMIT, "got more than %zu parameters", max);
+        }
+        lower->parameters += constant->count;
+        enum status status = network_add_constant(lower->network, constant->name, &constant->shape, constant->floats,
+                                                  &constant->value, lower->error);
+        if (status != STATUS_OK) {
+            return status;
+        }
+    }
+    *value = constant->value;
+    return STATUS_OK;
+}
+
+enum status lower_operand(struct lower *lower, size_t slot, size_t *value) {
+    return lower_constant(lower, slot) != NULL ? lower_weight(lower, slot, value) : lower_value(lower, slot, value);
+}
+
+enum status lower_integers(struct lower *lower, size_t slot, const struct onnx_constant **integers) {
+    const struct onnx_constant *constant = lower_constant(lower, slot);
+    if (constant == NULL) {
+        bool there = lower_has_input(lower, slot);
+        return lower_refuse(lower, there ? STATUS_UNSUPPORTED : STATUS_INVALID,
+                            "got %s as input %zu, expected constant integers", there ? "a computed value" : "nothing",
+                            slot);
+    }
+    if (constant->integers == NULL || constant->shape.rank > 1) {
+        char text[SHAPE_TEXT_SIZE];
+        return lower_refuse(lower, STATUS_INVALID, "got %s of shape %s as input %zu, expected integers of rank 1",
+                            onnx_type_name(constant->type), shape_text(&constant->shape, text), slot);
+    }
+    *integers = constant;
+    return STATUS_OK;
+}
+
+enum status lower_scalar(struct lower *lower, size_t slot, float fallback, float *value) {
+    if (!lower_has_input(lower, slot)) {
+        *value = fallback;
+        return STATUS_OK;
+    }
+    const struct onnx_constant *constant = lower_constant(lower, slot);
+    if (constant == NULL) {
+        return lower_refuse(lower, STATUS_UNSUPPORTED, "got a computed value as input %zu, expected a constant", slot);
+    }
+    if (constant->type != ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT || constant->count != 1) {
+        return lower_refuse(lower, STATUS_INVALID, "got %zu values of %s as input %zu, expected one float32",
+                            constant->count, onnx_type_name(constant->type), slot);
+    }
+    *value = constant->floats[0];
+    return STATUS_OK;
+}
+
+const struct shape *lower_shape(const struct lower *lower, size_t value) {
+    return &lower->network->values[value].shape;
+}
+
+enum status lower_arity(struct lower *lower, size_t min, size_t max) {
+    size_t got = lower->node->n_input;
+    while (got > 0 && !lower_has_input(lower, got - 1)) {
+        got--; /* empty names at the end are inputs left out */
+    }
+    if (got < min || got > max) {
+        return lower_refuse(lower, STATUS_INVALID, "got %zu inputs, expected %zu to %zu", got, min, max);
+    }
+    return STATUS_OK;
+}
+
+enum status lower_axis(struct lower *lower, int64_t axis, size_t rank, size_t *out) {
+    int64_t signed_rank = (int64_t)rank;
+    if (axis < -signed_rank || axis >= signed_rank) {
+        return lower_refuse(lower, STATUS_INVALID, "got axis %lld, expected one of a value of rank %zu",
+                            (long long)axis, rank);
+    }
+    *out = (size_t)(axis < 0 ? axis + signed_rank : axis);
+    return STATUS_OK;
+}
+
+/* Outputs */
+
+static struct lower_binding *first_output(struct lower *lower) {
+    size_t index = 0;
+    const char *name = onnx_text(lower->node->output[0]);
+    return onnx_names_find(lower->graph->names, name, &index) ? &lower->bindings[index] : NULL;
+}
+
+enum status lower_bind_constant(struct lower *lower, struct onnx_constant *constant) {
+    struct lower_binding *binding = first_output(lower);
+    if (binding != NULL) {
+        binding->constant = constant;
+    }
+    return STATUS_OK;
+}
+
+enum status lower_bind_value(struct lower *lower, size_t value) {
+    struct lower_binding *binding = first_output(lower);
+    if (binding != NULL) {
+        binding->value = value;
+    }
+    return STATUS_OK;
+}
+
+enum status lower_emit(struct lower *lower, enum op_kind op, const size_t *inputs, size_t count,
+                       const struct op_attr *attr) {
+    size_t output = NETWORK_NONE;
+    enum status status =
+        network_add_node(lower->network, op, lower->name, inputs, count, attr, lower->index, &output, lower->error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    const struct shape *shape = lower_shape(lower, output);
+    char text[SHAPE_TEXT_SIZE];
+    if (shape->rank < 1 || shape->dim[0] != 1) {
+        return lower_refuse(lower, STATUS_UNSUPPORTED,
+                            "got an output of shape %s for one sample, expected the batch to stay the first dimension",
+                            shape_text(shape, text));
+    }
+    size_t floats = 0;
+    if (!shape_count_checked(shape, &floats) || floats > lower->limits->max_activation) {
+        return lower_refuse(lower, STATUS_LIMIT, "got an output of shape %s, expected at most %zu values",
+                            shape_text(shape, text), lower->limits->max_activation);
+    }
+    return lower_bind_value(lower, output);
+}
+
+/* The driver */
+
+static const struct lower_row *find_row(const char *operator) {
+    size_t low = 0, high = onnx_lower_table_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        int order = strcmp(operator, onnx_lower_table[middle].operator);
+        if (order == 0) {
+            return &onnx_lower_table[middle];
+        }
+        if (order < 0) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    return NULL;
+}
+
+/* An attribute that we do not know could change what the node means. */
+static enum status check_attributes(struct lower *lower, const struct lower_row *row) {
+    for (size_t i = 0; i < lower->node->n_attribute; i++) {
+        const char *name = onnx_text(lower->node->attribute[i]->name);
+        bool known = false;
+        for (size_t k = 0; row->attributes[k] != NULL && !known; k++) {
+            known = strcmp(row->attributes[k], name) == 0;
+        }
+        if (!known) {
+            return lower_refuse(lower, STATUS_UNSUPPORTED, "got attribute '%s', expected one that the operator has",
+                                name);
+        }
+        for (size_t k = 0; k < i; k++) {
+            if (strcmp(onnx_text(lower->node->attribute[k]->name), name) == 0) {
+                return lower_refuse(lower, STATUS_INVALID, "got attribute '%s' twice, expected it once", name);
+            }
+        }
+    }
+    return STATUS_OK;
+}
+
+static enum status lower_node(struct lower *lower, size_t index) {
+    char name[ERROR_WHERE_MAX];
+    lower->node = lower->graph->proto->node[index];
+    lower->index = index;
+    lower->name = onnx_text(lower->node->name);
+    if (lower->name[0] == '\0') {
+        lower->name = onnx_node_name(lower->node, index, name, sizeof name); /* copied by the network */
+    }
+    onnx_node_place(lower->node, index, lower->where);
+    const struct lower_row *row = find_row(lower->node->op_type);
+    if (row == NULL || lower->opset < row->since || lower->opset > row->until) {
+        return error_set(lower->error, STATUS_UNSUPPORTED, lower->where,
+                         "failed to lower operator: got '%s' of opset %lld, expected a supported operator",
+                         lower->node->op_type, (long long)lower->opset);
+    }
+    enum status status = check_attributes(lower, row);
+    return status != STATUS_OK ? status : row->lower(lower);
+}
+
+static enum status bind_initializers(struct lower *lower) {
+    const Onnx__GraphProto *graph = lower->graph->proto;
+    for (size_t i = 0; i < graph->n_initializer; i++) {
+        char where[ERROR_WHERE_MAX];
+        (void)snprintf(where, sizeof where, "initializer '%.140s'", onnx_text(graph->initializer[i]->name));
+        struct onnx_constant *constant = arena_alloc(lower->arena, 1, sizeof *constant);
+        if (constant == NULL) {
+            return error_no_memory(lower->error, "the constants of the graph");
+        }
+        enum status status = onnx_tensor_read(graph->initializer[i], where, lower->arena, constant, lower->error);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        lower->bindings[i].constant = constant; /* onnx_validate() numbers initializers first */
+    }
+    return STATUS_OK;
+}
+
+static enum status bind_input(struct lower *lower) {
+    size_t value = NETWORK_NONE, index = 0, floats = 0;
+    const struct shape *shape = &lower->graph->input_shape;
+    if (!shape_count_checked(shape, &floats) || floats > lower->limits->max_activation) {
+        char text[SHAPE_TEXT_SIZE];
+        return error_set(lower->error, STATUS_LIMIT, "input",
+                         "failed to lower input '%s': got shape %s, expected at most %zu values", lower->graph->input,
+                         shape_text(shape, text), lower->limits->max_activation);
+    }
+    enum status status = network_add_input(lower->network, lower->graph->input, shape, &value, lower->error);
+    if (status == STATUS_OK && onnx_names_find(lower->graph->names, lower->graph->input, &index)) {
+        lower->bindings[index].value = value;
+    }
+    return status;
+}
+
+static enum status set_output(struct lower *lower) {
+    size_t index = 0;
+    (void)onnx_names_find(lower->graph->names, lower->graph->output, &index); /* validated: it is there */
+    if (lower->bindings[index].value == NETWORK_NONE) {
+        return error_set(lower->error, STATUS_INVALID, "output",
+                         "failed to lower output '%s': got a constant or nothing, expected a value that depends on the "
+                         "input",
+                         lower->graph->output);
+    }
+    return network_set_output(lower->network, lower->bindings[index].value, lower->error);
+}
+
+enum status onnx_lower(const struct onnx_graph *graph, int64_t opset, const struct onnx_limits *limits,
+                       struct arena *arena, struct network *network, struct error *error) {
+    struct lower lower = {
+        .graph = graph, .opset = opset, .limits = limits, .arena = arena, .network = network, .error = error};
+    size_t names = onnx_names_count(graph->names);
+    lower.bindings = arena_alloc(arena, names, sizeof *lower.bindings);
+    if (lower.bindings == NULL) {
+        return error_no_memory(error, "the bindings of the graph");
+    }
+    for (size_t i = 0; i < names; i++) {
+        lower.bindings[i] = (struct lower_binding){.value = NETWORK_NONE};
+    }
+    enum status status = bind_initializers(&lower);
+    if (status == STATUS_OK) {
+        status = bind_input(&lower);
+    }
+    for (size_t i = 0; status == STATUS_OK && i < graph->proto->n_node; i++) {
+        status = lower_node(&lower, i);
+    }
+    return status != STATUS_OK ? status : set_output(&lower);
+}

@@ -1,0 +1,157 @@
+/* Lowering: ONNX nodes, in order, to the network IR. One table row an operator, one function a row, one file a family.
+ *
+ * A name of the graph is bound to a value of the network (it depends on the input) or to a constant. Constants become
+ * values of the network only when a node reads them as floats; integers (axes, shapes, pads) never do. Nodes over
+ * constants alone are folded here. */
+#ifndef ONP_SERVER_ONNX_ONNX_LOWER_H
+#define ONP_SERVER_ONNX_ONNX_LOWER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/arena.h"
+#include "common/error.h"
+#include "onnx.pb-c.h"
+#include "server/nn/network.h"
+#include "server/onnx/onnx_model.h"
+#include "server/onnx/onnx_tensor.h"
+#include "server/onnx/onnx_validate.h"
+
+struct lower_binding {
+    struct onnx_constant *constant; /* NULL: none */
+    size_t value;                   /* NETWORK_NONE: none. With neither, the name has no value that we can give */
+};
+
+struct lower {
+    const struct onnx_graph *graph;
+    int64_t opset;
+    const struct onnx_limits *limits;
+    struct arena *arena; /* constants and other memory of the lowering */
+    struct network *network;
+    struct lower_binding *bindings; /* one a name of the graph */
+    size_t parameters;              /* floats of constants so far */
+    struct error *error;
+
+    /* The node that is being lowered. */
+    const Onnx__NodeProto *node;
+    size_t index;
+    const char *name;
+    char where[ERROR_WHERE_MAX];
+};
+
+/* A row of the operator table. */
+struct lower_row {
+    const char *operator;
+    int64_t since, until;             /* opsets */
+    const char *const attributes[10]; /* all that it may have; others are refused. NULL-terminated */
+    enum status (*lower)(struct lower *lower);
+};
+extern const struct lower_row onnx_lower_table[];
+extern const size_t onnx_lower_table_count;
+
+/* Lowers the whole graph into `network`, which is empty. `arena` must live until this returns. */
+enum status onnx_lower(const struct onnx_graph *graph, int64_t opset, const struct onnx_limits *limits,
+                       struct arena *arena, struct network *network, struct error *error);
+
+/* onnx_lower.c: what the functions of the rows use. */
+
+/* "failed to lower <op>: <text>" at the current node. */
+enum status lower_refuse(struct lower *lower, enum status status, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+bool lower_has_input(const struct lower *lower, size_t slot);
+/* The binding of an input that is there. */
+const struct lower_binding *lower_binding(const struct lower *lower, size_t slot);
+/* The constant at `slot`, or NULL if the slot is empty or computed. */
+const struct onnx_constant *lower_constant(const struct lower *lower, size_t slot);
+/* All inputs that are there are constants (and there is one). */
+bool lower_all_constant(const struct lower *lower);
+/* A computed value of the network. */
+enum status lower_value(struct lower *lower, size_t slot, size_t *value);
+/* A constant of float32 as a value of the network. */
+enum status lower_weight(struct lower *lower, size_t slot, size_t *value);
+/* Either of them. */
+enum status lower_operand(struct lower *lower, size_t slot, size_t *value);
+/* The integers (rank 0 or 1) of a constant input. */
+enum status lower_integers(struct lower *lower, size_t slot, const struct onnx_constant **integers);
+/* One float of a constant input, or `fallback` if the slot is empty. */
+enum status lower_scalar(struct lower *lower, size_t slot, float fallback, float *value);
+const struct shape *lower_shape(const struct lower *lower, size_t value);
+/* Refuses any number of inputs but min to max. */
+enum status lower_arity(struct lower *lower, size_t min, size_t max);
+/* Appends a node to the network and binds the first output to its value. Every computed value must keep the batch as its
+ * first dimension. */
+enum status lower_emit(struct lower *lower, enum op_kind op, const size_t *inputs, size_t count,
+                       const struct op_attr *attr);
+/* Binds the first output to a constant (an alias: `constant` may have other names) or to a value. */
+enum status lower_bind_constant(struct lower *lower, struct onnx_constant *constant);
+enum status lower_bind_value(struct lower *lower, size_t value);
+/* Maps an axis in [-rank, rank) to [0, rank). */
+enum status lower_axis(struct lower *lower, int64_t axis, size_t rank, size_t *out);
+
+/* onnx_attr.c: attributes of the current node; an absent one leaves or gives the fallback. */
+enum { LOWER_TEXT_MAX = 32 };
+const Onnx__AttributeProto *lower_attr(const struct lower *lower, const char *name);
+enum status lower_attr_int(struct lower *lower, const char *name, int64_t fallback, int64_t *out);
+enum status lower_attr_bool(struct lower *lower, const char *name, bool fallback, bool *out);
+enum status lower_attr_float(struct lower *lower, const char *name, float fallback, float *out);
+/* *out is borrowed from the file; NULL and 0 if it is absent. */
+enum status lower_attr_ints(struct lower *lower, const char *name, const int64_t **out, size_t *count);
+/* The `perm` of a Transpose: a permutation of the axes, reversed if it is absent. */
+enum status lower_permutation(struct lower *lower, size_t rank, size_t perm[SHAPE_RANK_MAX]);
+enum status lower_attr_text(struct lower *lower, const char *name, const char *fallback, char out[LOWER_TEXT_MAX]);
+
+/* onnx_fold.c: constants from constants. */
+/* A new constant, bound to the first output; *data is to be filled. float32, or integers of `type`. */
+enum status fold_floats(struct lower *lower, const struct shape *shape, float **data);
+enum status fold_integers(struct lower *lower, int32_t type, const struct shape *shape, int64_t **data);
+/* The same data under another shape of the same count. */
+enum status fold_reshape(struct lower *lower, const struct onnx_constant *constant, const struct shape *shape);
+
+/* Rows, by family. */
+enum status lower_constant_node(struct lower *lower);
+enum status lower_identity(struct lower *lower);
+enum status lower_dropout(struct lower *lower);
+enum status lower_cast(struct lower *lower);
+enum status lower_shape_of(struct lower *lower);
+enum status lower_gather(struct lower *lower);
+enum status lower_slice(struct lower *lower);
+
+enum status lower_conv(struct lower *lower);
+enum status lower_batch_norm(struct lower *lower);
+enum status lower_max_pool(struct lower *lower);
+enum status lower_average_pool(struct lower *lower);
+enum status lower_global_average_pool(struct lower *lower);
+enum status lower_global_max_pool(struct lower *lower);
+
+enum status lower_gemm(struct lower *lower);
+enum status lower_matmul(struct lower *lower);
+
+enum status lower_relu(struct lower *lower);
+enum status lower_leaky_relu(struct lower *lower);
+enum status lower_clip(struct lower *lower);
+enum status lower_sigmoid(struct lower *lower);
+enum status lower_tanh(struct lower *lower);
+enum status lower_hard_sigmoid(struct lower *lower);
+enum status lower_hard_swish(struct lower *lower);
+enum status lower_softmax(struct lower *lower);
+enum status lower_add(struct lower *lower);
+enum status lower_sub(struct lower *lower);
+enum status lower_mul(struct lower *lower);
+enum status lower_div(struct lower *lower);
+enum status lower_reduce_mean(struct lower *lower);
+
+enum status lower_concat(struct lower *lower);
+enum status lower_flatten(struct lower *lower);
+enum status lower_reshape(struct lower *lower);
+enum status lower_squeeze(struct lower *lower);
+enum status lower_unsqueeze(struct lower *lower);
+enum status lower_transpose(struct lower *lower);
+enum status lower_pad(struct lower *lower);
+
+/* The fold of Add, Sub, Mul, Div. */
+enum status fold_arithmetic(struct lower *lower, enum op_kind op);
+enum status fold_concat(struct lower *lower);
+enum status fold_transpose(struct lower *lower);
+
+#endif
