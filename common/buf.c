@@ -42,7 +42,7 @@ static bool reserve(struct buf *buf, size_t extra) {
         return fail(buf);
     }
     size_t need = buf->length + extra + 1;
-    if (need <= buf->capacity) {
+    if (buf->data != NULL && need <= buf->capacity) {
         return true;
     }
     size_t capacity = buf->capacity == 0 ? FIRST_CAPACITY : buf->capacity;

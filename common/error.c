@@ -6,6 +6,11 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Macros for the static analyzer (see the header). */
+#undef error_set
+#undef error_no_memory
+#undef error_io
+
 static const char *const STATUS_NAMES[STATUS_COUNT] = {
     [STATUS_OK] = "ok",
     [STATUS_NO_MEMORY] = "no_memory",

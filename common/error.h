@@ -58,4 +58,11 @@ const char *status_name(enum status status);
 /* The reverse of status_name(); STATUS_INTERNAL for an unknown word. */
 enum status status_from_name(const char *name);
 
+/* Static analysis sees one file at a time and would assume that these may return STATUS_OK. */
+#ifdef __clang_analyzer__
+#define error_set(error, status, ...) (error_set(error, status, __VA_ARGS__), (status))
+#define error_no_memory(error, what) (error_no_memory(error, what), STATUS_NO_MEMORY)
+#define error_io(...) (error_io(__VA_ARGS__), STATUS_IO)
+#endif
+
 #endif

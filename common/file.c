@@ -95,7 +95,7 @@ static enum status read_to_end(int fd, const char *path, size_t max, size_t capa
 
 enum status file_read(const char *path, size_t max, char **data, size_t *length, struct error *error) {
     int fd = -1;
-    struct stat info;
+    struct stat info = {0};
     enum status status = open_regular(path, &fd, &info, error);
     if (status != STATUS_OK) {
         return status;
@@ -209,7 +209,7 @@ static enum status copy_bytes(int in, int out, const char *from, const char *to,
 
 enum status file_copy(const char *from, const char *to, struct error *error) {
     char temporary[PATH_MAX];
-    struct stat info;
+    struct stat info = {0};
     int in = -1;
     int out = -1;
     enum status status = open_regular(from, &in, &info, error);

@@ -7,7 +7,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -115,7 +114,7 @@ void log_event(enum log_level level, const char *event, const char *format, ...)
         (size_t)snprintf(line, sizeof line, "{\"time\":\"%s\",\"level\":\"%s\",\"event\":\"%.64s\",\"message\":\"",
                          time, LEVEL_NAMES[level], event);
     at = append_escaped(line, at, sizeof line - sizeof "\"}\n", message);
-    memcpy(line + at, "\"}\n", 3);
-    write_line(line, at + 3);
+    at += (size_t)snprintf(line + at, sizeof line - at, "\"}\n"); /* append_escaped() left the room */
+    write_line(line, at);
     errno = saved;
 }
