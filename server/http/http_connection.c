@@ -1,0 +1,256 @@
+/* The callbacks of libmicrohttpd, and the life of a request: target seen, admitted, body read, handled, replied, done. */
+#include <stdio.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/mem.h"
+#include "server/http/http_internal.h"
+
+void http_on_connection(void *user, struct MHD_Connection *connection, void **state,
+                        enum MHD_ConnectionNotificationCode code) {
+    struct http_listener *listener = user;
+    struct http_server *server = listener->server;
+    struct http_connection *c = *state;
+
+    if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+        const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        c = mem_calloc(1, sizeof(*c));
+        if (c == NULL || info == NULL) {
+            mem_free(c);
+            return; /* served, only not watched by the sweep */
+        }
+        c->socket = info->connect_fd;
+        c->idle_since = clock_seconds();
+        c->next = server->connections;
+        if (c->next != NULL) {
+            c->next->previous = c;
+        }
+        server->connections = c;
+        server->connection_count++;
+        *state = c;
+    } else if (c != NULL) {
+        if (c->previous != NULL) {
+            c->previous->next = c->next;
+        } else {
+            server->connections = c->next;
+        }
+        if (c->next != NULL) {
+            c->next->previous = c->previous;
+        }
+        server->connection_count--;
+        mem_free(c);
+        *state = NULL;
+    }
+}
+
+static void mark_connection(struct MHD_Connection *connection, bool in_request) {
+    const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    struct http_connection *c = info == NULL ? NULL : info->socket_context;
+
+    if (c != NULL) {
+        c->in_request = in_request;
+        c->idle_since = clock_seconds();
+    }
+}
+
+void *http_on_target(void *user, const char *target, struct MHD_Connection *connection) {
+    struct http_listener *listener = user;
+    struct http_server *server = listener->server;
+    struct http_request *request = mem_calloc(1, sizeof(*request));
+
+    if (request == NULL) {
+        return NULL;
+    }
+    request->server = server;
+    request->listener = listener;
+    request->connection = connection;
+    request->raw_target = target;
+    request->raw_target_length = strlen(target);
+    request->uri_status = http_uri_parse(target, &request->uri, &request->uri_error);
+    request->started = clock_seconds();
+    request->match.index = server->config.route_count;
+    buf_init(&request->body, HTTP_JSON_MAX);
+    request->next = server->requests;
+    if (request->next != NULL) {
+        request->next->previous = request;
+    }
+    server->requests = request;
+    server->active++;
+    return request;
+}
+
+static void refuse_body(struct http_request *request, unsigned code, const struct error *error) {
+    http_reply_problem(request, code, error);
+    request->phase = PHASE_SWALLOW;
+}
+
+static void take_body(struct http_request *request, const char *data, size_t size) {
+    struct error error = {0};
+    enum status status;
+
+    request->received += size;
+    request->window_bytes += size;
+    request->server->received += size;
+    if (request->received > request->limit) {
+        error_set(&error, STATUS_LIMIT, NULL, "failed to take the body: got more than %llu bytes",
+                  (unsigned long long)request->limit);
+        refuse_body(request, 413, &error);
+    } else if (request->has_sink) {
+        status = request->sink.write(request->sink.user, data, size, &error);
+        if (status != STATUS_OK) {
+            refuse_body(request, 0, &error);
+        }
+    } else if (!buf_append(&request->body, data, size)) {
+        error_no_memory(&error, "the request body");
+        refuse_body(request, 0, &error);
+    }
+}
+
+/* Drops body bytes of a refused request; false when it is too much and the connection is better cut. */
+static bool swallow_body(struct http_request *request, size_t size) {
+    request->received += size;
+    request->window_bytes += size;
+    request->server->received += size;
+    return request->received <= request->limit + HTTP_SWALLOW_MAX;
+}
+
+static enum MHD_Result queue_reply(struct http_request *request) {
+    enum MHD_Result queued;
+
+    if (request->failed || request->response == NULL) {
+        return MHD_NO;
+    }
+    request->phase = PHASE_REPLIED;
+    queued = MHD_queue_response(request->connection, request->code, request->response);
+    MHD_destroy_response(request->response); /* libmicrohttpd keeps its own reference */
+    request->response = NULL;
+    return queued;
+}
+
+static enum MHD_Result first_call(struct http_request *request, const char *method, const char *version) {
+    mark_connection(request->connection, true);
+    request->window_started = clock_seconds();
+    if (http_admit(request, method, version)) {
+        request->phase = request->has_body ? PHASE_BODY : PHASE_HANDLE;
+        return MHD_YES;
+    }
+    if (request->close_after || (request->has_body && request->announced > HTTP_SWALLOW_SMALL)) {
+        return queue_reply(request);
+    }
+    request->limit = 0;
+    request->phase = request->has_body ? PHASE_SWALLOW : PHASE_HANDLE;
+    return MHD_YES;
+}
+
+/* The body is whole, or the request was woken: handle it, then reply or sleep. */
+static enum MHD_Result handle(struct http_request *request) {
+    static const struct error silent = {STATUS_INTERNAL, "", "failed to answer: the handler gave no reply"};
+
+    request->phase = PHASE_HANDLE;
+    if (request->response == NULL && !request->failed) {
+        request->wants_suspend = false;
+        request->match.route->handle(request, request->server->config.context);
+        if (request->response == NULL && request->wants_suspend) {
+            request->suspended = true;
+            MHD_suspend_connection(request->connection);
+            return MHD_YES;
+        }
+    }
+    if (request->response == NULL && !request->failed) {
+        http_reply_error(request, &silent);
+    }
+    return queue_reply(request);
+}
+
+enum MHD_Result http_on_request(void *listener, struct MHD_Connection *connection, const char *url, const char *method,
+                                const char *version, const char *data, size_t *size, void **state) {
+    struct http_request *request = *state;
+    size_t length = *size;
+
+    (void)listener;
+    (void)connection;
+    (void)url;
+    if (request == NULL) {
+        return MHD_NO; /* no memory for it: cut the connection */
+    }
+    if (request->phase == PHASE_HEADERS) {
+        return first_call(request, method, version);
+    }
+    if (length > 0) {
+        *size = 0;
+        if (request->phase == PHASE_BODY) {
+            take_body(request, data, length);
+        } else if (request->phase == PHASE_SWALLOW) {
+            return swallow_body(request, length) ? MHD_YES : MHD_NO;
+        }
+        return MHD_YES;
+    }
+    if (request->phase == PHASE_REPLIED) {
+        return MHD_YES;
+    }
+    return handle(request);
+}
+
+static void count_request(struct http_request *request, double seconds) {
+    struct http_route_stats *stats = &request->server->stats[request->match.index];
+    unsigned class = request->code / 100;
+    size_t bucket = 0;
+
+    if (class >= 1 && class <= 5) {
+        stats->by_class[class - 1]++;
+    }
+    while (bucket < HTTP_LATENCY_BUCKETS - 1 && seconds > http_latency_bounds[bucket]) {
+        bucket++;
+    }
+    stats->latency[bucket]++;
+    stats->seconds += seconds;
+}
+
+static void log_request(const struct http_request *request, double seconds, enum MHD_RequestTerminationCode code) {
+    const struct http_route *route = request->match.route;
+    /* Probes and scrapes come every few seconds for ever. */
+    bool quiet =
+        route != NULL && (route->scope == HTTP_SCOPE_OPEN || route->scope == HTTP_SCOPE_METRICS) && request->code < 500;
+
+    log_event(quiet ? LOG_DEBUG : LOG_INFO, "http_request", "%s %s %u in %llu out %llu %.1f ms request %s%s",
+              request->method[0] != '\0' ? request->method : "-", request->uri.path, request->code,
+              (unsigned long long)request->received, (unsigned long long)request->reply_bytes, 1000.0 * seconds,
+              request->id[0] != '\0' ? request->id : "-",
+              code == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : " (broken off)");
+}
+
+void http_on_completed(void *user, struct MHD_Connection *connection, void **state,
+                       enum MHD_RequestTerminationCode code) {
+    struct http_listener *listener = user;
+    struct http_server *server = listener->server;
+    struct http_request *request = *state;
+    double seconds;
+
+    if (request == NULL) {
+        return;
+    }
+    seconds = clock_seconds() - request->started;
+    mark_connection(connection, false);
+    count_request(request, seconds);
+    log_request(request, seconds, code);
+    http_hold_orphan(request);
+    if (request->has_sink && request->sink.close != NULL) {
+        request->sink.close(request->sink.user);
+    }
+    if (request->response != NULL) {
+        MHD_destroy_response(request->response);
+    }
+    buf_deinit(&request->body);
+    if (request->previous != NULL) {
+        request->previous->next = request->next;
+    } else {
+        server->requests = request->next;
+    }
+    if (request->next != NULL) {
+        request->next->previous = request->previous;
+    }
+    server->active--;
+    mem_free(request);
+    *state = NULL;
+}

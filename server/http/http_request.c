@@ -1,0 +1,84 @@
+/* What a handler may ask of its request. */
+#include "server/http/http_request.h"
+
+#include <netinet/in.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "common/json_read.h"
+#include "server/http/http_internal.h"
+
+const char *http_request_id(const struct http_request *request) {
+    return request->id;
+}
+
+const char *http_request_path(const struct http_request *request) {
+    return request->uri.path;
+}
+
+const char *http_request_param(const struct http_request *request, const char *name) {
+    return http_match_param(&request->match, name);
+}
+
+const char *http_request_query(const struct http_request *request, const char *name) {
+    return http_uri_query(&request->uri, name);
+}
+
+enum status http_request_check_query(const struct http_request *request, const char *const *known,
+                                     struct error *error) {
+    for (size_t i = 0; i < request->uri.query_count; i++) {
+        const char *name = request->uri.query[i].name;
+        size_t k = 0;
+        while (known[k] != NULL && strcmp(known[k], name) != 0) {
+            k++;
+        }
+        if (known[k] == NULL) {
+            return error_set(error, STATUS_INVALID, NULL, "failed to read the query: got unknown parameter '%.64s'",
+                             name);
+        }
+    }
+    return STATUS_OK;
+}
+
+const char *http_request_header(const struct http_request *request, const char *name) {
+    return MHD_lookup_connection_value(request->connection, MHD_HEADER_KIND, name);
+}
+
+enum status http_request_json(const struct http_request *request, json_t **json, struct error *error) {
+    return json_read_text(request->body.data != NULL ? request->body.data : "", request->body.length, json, error);
+}
+
+struct http_server *http_request_server(const struct http_request *request) {
+    return request->server;
+}
+
+bool http_request_is_local(const struct http_request *request) {
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const struct sockaddr *address = info == NULL ? NULL : info->client_addr;
+
+    if (request->listener->unix_path[0] != '\0') {
+        return true;
+    }
+    if (address != NULL && address->sa_family == AF_INET) {
+        const struct sockaddr_in *v4 = (const void *)address;
+        return ntohl(v4->sin_addr.s_addr) >> 24 == 127;
+    }
+    if (address != NULL && address->sa_family == AF_INET6) {
+        const struct sockaddr_in6 *v6 = (const void *)address;
+        return IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
+    }
+    return false;
+}
+
+void http_request_set_sink(struct http_request *request, const struct http_sink *sink) {
+    request->sink = *sink;
+    request->has_sink = true;
+}
+
+void *http_request_take_sink(struct http_request *request) {
+    void *user = request->has_sink ? request->sink.user : NULL;
+
+    request->has_sink = false;
+    return user;
+}

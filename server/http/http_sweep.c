@@ -1,0 +1,51 @@
+/* The slow-drip sweep. libmicrohttpd's timeout counts from the last byte, so a client that sends one byte a minute
+ * keeps its connection for ever; here a body must keep up a least rate and header fields must be whole in time. */
+#include <sys/socket.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "server/http/http_internal.h"
+
+/* Both directions: libmicrohttpd then meets the end of the stream and cleans up by itself. */
+static void cut(int socket) {
+    (void)shutdown(socket, SHUT_RDWR);
+}
+
+static bool body_is_slow(struct http_request *request, double now) {
+    const struct http_config *config = &request->server->config;
+    bool slow;
+
+    if (request->phase != PHASE_BODY && request->phase != PHASE_SWALLOW) {
+        return false;
+    }
+    if (now - request->window_started < config->slow_window_s) {
+        return false;
+    }
+    slow = request->window_bytes < config->slow_window_bytes;
+    request->window_started = now;
+    request->window_bytes = 0;
+    return slow;
+}
+
+void http_sweep(struct http_server *server) {
+    double now = clock_seconds();
+
+    for (struct http_request *request = server->requests; request != NULL; request = request->next) {
+        const union MHD_ConnectionInfo *info;
+        if (!body_is_slow(request, now)) {
+            continue;
+        }
+        info = MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+        log_event(LOG_WARN, "http_slow_body", "request %s: less than %llu bytes in %.0f s, closing", request->id,
+                  (unsigned long long)server->config.slow_window_bytes, server->config.slow_window_s);
+        if (info != NULL) {
+            cut(info->connect_fd);
+        }
+    }
+    for (struct http_connection *c = server->connections; c != NULL; c = c->next) {
+        if (!c->in_request && now - c->idle_since > (double)server->config.idle_timeout_s) {
+            c->idle_since = now;
+            cut(c->socket);
+        }
+    }
+}
