@@ -1,0 +1,119 @@
+/* Uploads: bytes go to a file below <data>/tmp and through a hash as they come, so finishing costs one sync and no second
+ * reading. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/digest.h"
+#include "common/file.h"
+#include "common/id.h"
+#include "common/mem.h"
+#include "server/store/store_internal.h"
+
+struct store_upload {
+    struct digest *digest;
+    uint64_t max_bytes;
+    int fd;
+    bool failed;   /* the file is not what was sent: it must not be finished */
+    bool finished; /* blob is valid */
+    struct store_blob blob;
+    char path[STORE_PATH_SIZE];
+};
+
+enum status store_upload_begin(struct store *store, uint64_t max_bytes, struct store_upload **out,
+                               struct error *error) {
+    char name[ID_SIZE];
+    struct store_upload *upload = mem_calloc(1, sizeof(*upload));
+    if (upload == NULL) {
+        return error_no_memory(error, "an upload");
+    }
+    upload->fd = -1;
+    upload->max_bytes = max_bytes;
+    upload->digest = digest_new();
+    enum status status = upload->digest != NULL ? STATUS_OK : error_no_memory(error, "a hash");
+    if (status == STATUS_OK) {
+        id_make("upl", name);
+        status = file_join(upload->path, sizeof upload->path, store->tmp_dir, name, error);
+    }
+    if (status == STATUS_OK) {
+        upload->fd = open(upload->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
+        if (upload->fd < 0) {
+            upload->path[0] = '\0';
+            status = errno == ENOSPC
+                         ? error_set(error, STATUS_UNAVAILABLE, "disk", "failed to begin an upload: the disk is full")
+                         : error_io(error, "data folder", "failed to begin an upload");
+        }
+    }
+    if (status != STATUS_OK) {
+        store_upload_abort(upload);
+        return status;
+    }
+    *out = upload;
+    return STATUS_OK;
+}
+
+enum status store_upload_write(struct store_upload *upload, const void *data, size_t length, struct error *error) {
+    if (upload->failed || upload->finished) {
+        return error_set(error, STATUS_CONFLICT, "upload", "failed to add to an upload: it has failed or is finished");
+    }
+    if (length > upload->max_bytes - upload->blob.size) {
+        upload->failed = true;
+        return error_set(error, STATUS_LIMIT, "upload", "failed to store an upload: got more than %llu bytes",
+                         (unsigned long long)upload->max_bytes);
+    }
+    if (!file_write_all(upload->fd, data, length)) {
+        upload->failed = true;
+        if (errno == ENOSPC || errno == EDQUOT) {
+            return error_set(error, STATUS_UNAVAILABLE, "disk", "failed to store an upload: the disk is full");
+        }
+        return error_io(error, "data folder", "failed to store an upload");
+    }
+    digest_update(upload->digest, data, length);
+    upload->blob.size += length;
+    return STATUS_OK;
+}
+
+const char *store_upload_path(const struct store_upload *upload) {
+    return upload->path;
+}
+
+uint64_t store_upload_size(const struct store_upload *upload) {
+    return upload->blob.size;
+}
+
+enum status store_upload_finish(struct store_upload *upload, struct store_blob *blob, struct error *error) {
+    if (upload->failed) {
+        return error_set(error, STATUS_CONFLICT, "upload", "failed to finish an upload: it has failed before");
+    }
+    if (!upload->finished) {
+        if (fchmod(upload->fd, 0440) != 0 || fsync(upload->fd) != 0) {
+            upload->failed = true;
+            if (errno == ENOSPC || errno == EDQUOT) {
+                return error_set(error, STATUS_UNAVAILABLE, "disk", "failed to finish an upload: the disk is full");
+            }
+            return error_io(error, "data folder", "failed to bring an upload to disk");
+        }
+        digest_finish(upload->digest, upload->blob.sha256);
+        upload->finished = true;
+    }
+    *blob = upload->blob;
+    return STATUS_OK;
+}
+
+void store_upload_abort(struct store_upload *upload) {
+    if (upload == NULL) {
+        return;
+    }
+    if (upload->fd >= 0) {
+        (void)close(upload->fd);
+    }
+    /* A blob made of it is a second name of the file and stays. */
+    if (upload->path[0] != '\0') {
+        (void)unlink(upload->path);
+    }
+    digest_free(upload->digest);
+    mem_free(upload);
+}
