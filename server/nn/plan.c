@@ -3,7 +3,8 @@
  *
  * Values share a buffer where that is free: the output of a Reshape is its input; a row with OP_MAY_ALIAS writes over its
  * first input when nobody reads that any more (in a backward plan: not even backward). Gradients do the same the other way
- * round. The input's own buffer is never written over: it may be the caller's memory, and input_grad hands it out. */
+ * round. (The input's buffer may be written over as well: when the caller gives the input, the engine reads it where it is,
+ * and the buffer is other memory.) */
 #include "server/nn/plan.h"
 
 #include <stdio.h>
@@ -157,8 +158,7 @@ static bool may_run_in_place(const struct planner *planner, size_t index) {
     const struct plan *plan = planner->plan;
     size_t first = node->inputs[0];
 
-    if ((plan->nodes[index].op->flags & OP_MAY_ALIAS) == 0 || first == NETWORK_NONE || is_constant(planner, first) ||
-        plan->value_buffer[first] == plan->value_buffer[planner->network->input]) {
+    if ((plan->nodes[index].op->flags & OP_MAY_ALIAS) == 0 || first == NETWORK_NONE || is_constant(planner, first)) {
         return false;
     }
     return plan->buffers[plan->value_buffer[first]].last <= index && same_count(planner, first, node->output) &&
