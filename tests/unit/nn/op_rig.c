@@ -103,12 +103,12 @@ const struct shape *rig_out_shape(const struct rig *rig) {
     return &rig->values[rig->node.output].shape;
 }
 
-static bool is_constant(const struct rig *rig, size_t input) {
-    return rig->values[rig->inputs[input]].kind == VALUE_CONSTANT;
-}
-
 static bool is_present(const struct rig *rig, size_t input) {
     return rig->inputs[input] != NETWORK_NONE;
+}
+
+static bool is_constant(const struct rig *rig, size_t input) {
+    return is_present(rig, input) && rig->values[rig->inputs[input]].kind == VALUE_CONSTANT;
 }
 
 size_t rig_count(const struct rig *rig, size_t input, size_t n) {
