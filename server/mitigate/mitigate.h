@@ -14,28 +14,28 @@
 struct mitigate_request {
     const char *model_path;
     const char *samples_path;
-    const char *probe_path;     /* or NULL */
-    const char *out_dir;        /* exists; gets model.onnx, report.json, mask.json, trace.jsonl, each written atomically */
-    const char *method;         /* "onp" */
-    const json_t *parameters;   /* object or NULL for the defaults; checked again here */
+    const char *probe_path; /* or NULL */
+    const char *out_dir;    /* exists; gets model.onnx, report.json, mask.json, trace.jsonl, each written atomically */
+    const char *method;     /* "onp" */
+    const json_t *parameters; /* object or NULL for the defaults; checked again here */
     uint64_t seed;
-    size_t threads;             /* 0: one a core */
+    size_t threads; /* 0: one a core */
 };
 
 struct mitigate_progress {
     enum job_stage stage;
-    size_t step, total;         /* within the stage */
-    double fraction;            /* of the whole job, in [0, 1], never goes back */
-    double eta_s;               /* seconds left, < 0 if not known yet */
-    double best_reward;         /* NaN before the search */
-    const char *message;        /* short, for people: "class 3: patch trigger of 4.1 pixels" ; "" if none */
+    size_t step, total;  /* within the stage */
+    double fraction;     /* of the whole job, in [0, 1], never goes back */
+    double eta_s;        /* seconds left, < 0 if not known yet */
+    double best_reward;  /* NaN before the search */
+    const char *message; /* short, for people: "class 3: patch trigger of 4.1 pixels" ; "" if none */
 };
 
 struct mitigate_hooks {
     void *user;
     /* Called from the thread that runs the job, a few times a second at most. May be NULL. */
     void (*progress)(void *user, const struct mitigate_progress *progress);
-    const atomic_bool *cancel;  /* tested between batches; may be NULL */
+    const atomic_bool *cancel; /* tested between batches; may be NULL */
 };
 
 /* Runs the job. On success *report is report.json as an object (new reference). */

@@ -1,0 +1,279 @@
+/* Successive halving over the classes of each family, outliers, and the bank of the suspects' triggers. */
+#include "server/expose/expose.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "common/mem.h"
+#include "server/expose/anomaly.h"
+
+const struct expose_options expose_default_options = {
+    .rung_steps = 20,
+    .rungs = 3,
+    .batch = 96,
+    .anomaly_threshold = 2.0,
+    .size_ratio = 0.5,
+    .restarts = 1,
+};
+
+enum { CLASSES_LEFT_MIN = 2 };
+
+struct exposure_cell *exposure_cell(const struct exposure *exposure, enum trigger_family family, size_t target) {
+    return &exposure->cells[(size_t)family * exposure->classes + target];
+}
+
+/* One family's race: the inversions still running, by class. */
+struct race {
+    const struct invert_data *data;
+    const struct expose_options *options;
+    const struct expose_hooks *hooks;
+    struct exposure *exposure;
+    enum trigger_family family;
+    struct inversion **inversions; /* (classes), NULL when dropped */
+    size_t *order;                 /* classes still in, by size */
+    size_t left;
+    double *scratch;     /* (classes) */
+    size_t *done, total; /* steps of all families, for progress */
+};
+
+static enum status advance_class(struct race *race, size_t target, struct error *error) {
+    struct exposure_cell *cell = exposure_cell(race->exposure, race->family, target);
+    enum status status = inversion_advance(race->inversions[target], race->options->rung_steps, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    const struct trigger *trigger = inversion_trigger(race->inversions[target]);
+    cell->size = trigger->size;
+    cell->success = trigger->success;
+    cell->steps = inversion_steps(race->inversions[target]);
+    *race->done += race->options->rung_steps;
+    if (race->hooks != NULL && race->hooks->progress != NULL) {
+        race->hooks->progress(race->hooks->user, *race->done, race->total, trigger);
+    }
+    return STATUS_OK;
+}
+
+static enum status keep_trigger(struct race *race, size_t target, struct error *error) {
+    struct exposure_cell *cell = exposure_cell(race->exposure, race->family, target);
+    const enum status status = trigger_copy(inversion_trigger(race->inversions[target]), &cell->trigger, error);
+    inversion_free(race->inversions[target]);
+    race->inversions[target] = NULL;
+    return status;
+}
+
+/* Insertion sort of the classes left by size: there are few. */
+static void sort_left(struct race *race) {
+    for (size_t i = 1; i < race->left; i++) {
+        const size_t target = race->order[i];
+        const double size = exposure_cell(race->exposure, race->family, target)->size;
+        size_t j = i;
+        while (j > 0 && exposure_cell(race->exposure, race->family, race->order[j - 1])->size > size) {
+            race->order[j] = race->order[j - 1];
+            j--;
+        }
+        race->order[j] = target;
+    }
+}
+
+/* Runs one more rung for the classes left; the sizes of those dropped before shrink by the median factor of those that
+ * ran, the smallest excepted (it may be the backdoor). */
+static enum status run_rung(struct race *race, bool *in, struct error *error) {
+    size_t counted = 0;
+    for (size_t i = 0; i < race->left; i++) {
+        struct exposure_cell *cell = exposure_cell(race->exposure, race->family, race->order[i]);
+        const double before = cell->size;
+        const enum status status = advance_class(race, race->order[i], error);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        if (before > 0.0 && i > 0) {
+            race->scratch[counted++] = cell->size / before;
+        }
+    }
+    const double factor = counted > 0 ? fmin(1.0, anomaly_median(race->scratch, counted)) : 1.0;
+    for (size_t t = 0; t < race->exposure->classes; t++) {
+        if (!in[t]) {
+            exposure_cell(race->exposure, race->family, t)->size *= factor;
+        }
+    }
+    sort_left(race);
+    return STATUS_OK;
+}
+
+static enum status run_race(struct race *race, const struct rng *rng, struct error *error) {
+    const size_t classes = race->exposure->classes;
+    bool *in = mem_calloc(classes, sizeof *in);
+    if (in == NULL) {
+        return error_no_memory(error, "the classes of a trigger family");
+    }
+    enum status status = STATUS_OK;
+    race->left = classes;
+    for (size_t t = 0; t < classes && status == STATUS_OK; t++) {
+        const struct rng own = rng_stream(rng, (uint64_t)race->family * classes + t);
+        race->order[t] = t;
+        in[t] = true;
+        status = inversion_new(race->data, race->family, t, race->options->batch, &own, &race->inversions[t], error);
+    }
+    for (size_t rung = 0; rung < race->options->rungs && status == STATUS_OK; rung++) {
+        status = run_rung(race, in, error);
+        const size_t half = (race->left + 1) / 2;
+        const size_t keep = rung + 1 == race->options->rungs ? 0 : half > CLASSES_LEFT_MIN ? half : CLASSES_LEFT_MIN;
+        while (status == STATUS_OK && race->left > keep) {
+            const size_t target = race->order[--race->left];
+            in[target] = false;
+            status = keep_trigger(race, target, error);
+        }
+    }
+    for (size_t t = 0; t < classes; t++) {
+        inversion_free(race->inversions[t]);
+        race->inversions[t] = NULL;
+    }
+    mem_free(in);
+    return status;
+}
+
+static enum status find_suspects(struct exposure *exposure, const struct expose_options *options,
+                                 enum trigger_family family, struct error *error) {
+    const size_t classes = exposure->classes;
+    double *values = mem_alloc(3 * classes, sizeof *values);
+    if (values == NULL) {
+        return error_no_memory(error, "the anomaly index");
+    }
+    double *scratch = values + classes, *index = values + 2 * classes;
+    for (size_t t = 0; t < classes; t++) {
+        values[t] = exposure_cell(exposure, family, t)->size;
+    }
+    exposure->median[family] = anomaly_index(values, classes, scratch, index);
+    for (size_t t = 0; t < classes; t++) {
+        struct exposure_cell *cell = exposure_cell(exposure, family, t);
+        cell->anomaly = index[t];
+        cell->suspect =
+            index[t] >= options->anomaly_threshold && cell->size <= options->size_ratio * exposure->median[family];
+    }
+    mem_free(values);
+    return STATUS_OK;
+}
+
+enum status exposure_add(struct exposure *exposure, struct trigger *trigger, struct error *error) {
+    if (exposure->bank_count == exposure->bank_capacity) {
+        const size_t capacity = exposure->bank_capacity == 0 ? 8 : 2 * exposure->bank_capacity;
+        struct trigger **bank = mem_realloc(exposure->bank, capacity, sizeof *bank);
+        if (bank == NULL) {
+            trigger_free(trigger);
+            return error_no_memory(error, "the trigger bank");
+        }
+        exposure->bank = bank;
+        exposure->bank_capacity = capacity;
+    }
+    exposure->bank[exposure->bank_count++] = trigger;
+    return STATUS_OK;
+}
+
+/* The suspect's trigger and those of its restarts join the bank. */
+static enum status bank_suspect(const struct invert_data *data, const struct expose_options *options,
+                                const struct rng *rng, struct exposure *exposure, const struct exposure_cell *cell,
+                                struct error *error) {
+    struct trigger *copy = NULL;
+    enum status status = trigger_copy(cell->trigger, &copy, error);
+    if (status == STATUS_OK) {
+        status = exposure_add(exposure, copy, error);
+    }
+    for (size_t r = 0; r < options->restarts && status == STATUS_OK; r++) {
+        const uint64_t stream = ((uint64_t)cell->trigger->family * exposure->classes + cell->trigger->target) * 64 + r;
+        const struct rng own = rng_stream(rng, stream + ((uint64_t)1 << 32));
+        struct inversion *inversion = NULL;
+        status =
+            inversion_new(data, cell->trigger->family, cell->trigger->target, options->batch, &own, &inversion, error);
+        if (status == STATUS_OK) {
+            status = inversion_advance(inversion, options->rung_steps * options->rungs, error);
+        }
+        if (status == STATUS_OK) {
+            status = trigger_copy(inversion_trigger(inversion), &copy, error);
+        }
+        if (status == STATUS_OK) {
+            status = exposure_add(exposure, copy, error);
+        }
+        inversion_free(inversion);
+    }
+    return status;
+}
+
+static size_t steps_of_all(const struct expose_options *options, size_t classes) {
+    size_t total = 0, left = classes;
+    for (size_t rung = 0; rung < options->rungs; rung++) {
+        total += left * options->rung_steps;
+        left = (left + 1) / 2 > CLASSES_LEFT_MIN ? (left + 1) / 2 : CLASSES_LEFT_MIN;
+    }
+    return total * TRIGGER_FAMILY_COUNT;
+}
+
+static enum status expose_all(struct race *race, const struct rng *rng, struct error *error) {
+    struct exposure *exposure = race->exposure;
+    enum status status = STATUS_OK;
+    for (enum trigger_family f = 0; f < TRIGGER_FAMILY_COUNT && status == STATUS_OK; f++) {
+        race->family = f;
+        status = run_race(race, rng, error);
+        if (status == STATUS_OK) {
+            status = find_suspects(exposure, race->options, f, error);
+        }
+    }
+    for (size_t i = 0; i < TRIGGER_FAMILY_COUNT * exposure->classes && status == STATUS_OK; i++) {
+        if (exposure->cells[i].suspect) {
+            status = bank_suspect(race->data, race->options, rng, exposure, &exposure->cells[i], error);
+        }
+    }
+    return status;
+}
+
+enum status expose_run(const struct invert_data *data, const struct expose_options *options,
+                       const struct expose_hooks *hooks, const struct rng *rng, struct exposure **out,
+                       struct error *error) {
+    const size_t classes = data->classes;
+    size_t done = 0;
+    struct race race = {.data = data, .options = options, .hooks = hooks, .done = &done};
+    race.total = steps_of_all(options, classes);
+    race.exposure = mem_calloc(1, sizeof *race.exposure);
+    race.inversions = mem_calloc(classes, sizeof(struct inversion *));
+    race.order = mem_calloc(classes, sizeof *race.order);
+    race.scratch = mem_calloc(classes, sizeof *race.scratch);
+    enum status status = STATUS_OK;
+    if (race.exposure != NULL) {
+        race.exposure->classes = classes;
+        race.exposure->cells = mem_calloc(TRIGGER_FAMILY_COUNT * classes, sizeof *race.exposure->cells);
+    }
+    if (race.exposure == NULL || race.exposure->cells == NULL || race.inversions == NULL || race.order == NULL ||
+        race.scratch == NULL) {
+        status = error_no_memory(error, "the exposure");
+    } else {
+        status = expose_all(&race, rng, error);
+    }
+    mem_free(race.inversions);
+    mem_free(race.order);
+    mem_free(race.scratch);
+    if (status != STATUS_OK) {
+        exposure_free(race.exposure);
+        return status;
+    }
+    *out = race.exposure;
+    return STATUS_OK;
+}
+
+void exposure_free(struct exposure *exposure) {
+    if (exposure == NULL) {
+        return;
+    }
+    for (size_t i = 0; exposure->cells != NULL && i < TRIGGER_FAMILY_COUNT * exposure->classes; i++) {
+        trigger_free(exposure->cells[i].trigger);
+    }
+    for (size_t i = 0; i < exposure->bank_count; i++) {
+        trigger_free(exposure->bank[i]);
+    }
+    mem_free(exposure->cells);
+    mem_free(exposure->bank);
+    mem_free(exposure);
+}
+
+bool exposure_is_small(const struct exposure *exposure, const struct expose_options *options,
+                       const struct trigger *trigger) {
+    return trigger->size <= options->size_ratio * exposure->median[trigger->family];
+}

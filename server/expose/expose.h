@@ -1,0 +1,57 @@
+/* Exposure: for each family of triggers and each class, how small a trigger sends the other classes there. A backdoor's
+ * target stands out. Classes are compared by successive halving, so that most of the work goes to the few that may. */
+#ifndef ONP_SERVER_EXPOSE_EXPOSE_H
+#define ONP_SERVER_EXPOSE_EXPOSE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "common/error.h"
+#include "common/rng.h"
+#include "server/expose/invert.h"
+
+struct expose_options {
+    size_t rung_steps;        /* steps of each class in the first rung; each later rung adds as many to those left */
+    size_t rungs;             /* the classes left are halved after each */
+    size_t batch;             /* samples a step */
+    double anomaly_threshold; /* a suspect's anomaly index is at least this, */
+    double size_ratio;        /* and its size at most this share of the median */
+    size_t restarts;          /* further inversions of each suspect, from other starts */
+};
+extern const struct expose_options expose_default_options;
+
+struct exposure_cell {
+    double size;    /* at the last rung; for classes dropped earlier extrapolated by how the others shrank */
+    double success; /* when last measured */
+    double anomaly; /* index within the family */
+    size_t steps;   /* spent on it */
+    bool suspect;
+    struct trigger *trigger; /* the last trigger of the class, owned */
+};
+
+struct exposure {
+    size_t classes;
+    struct exposure_cell *cells;         /* (TRIGGER_FAMILY_COUNT, classes) */
+    double median[TRIGGER_FAMILY_COUNT]; /* of the sizes in each family */
+    struct trigger **bank;               /* triggers of the suspects, restarts included, owned */
+    size_t bank_count, bank_capacity;
+};
+
+/* Called between inversions; `what` describes the last one. */
+struct expose_hooks {
+    void *user;
+    void (*progress)(void *user, size_t done, size_t total, const struct trigger *last);
+};
+
+enum status expose_run(const struct invert_data *data, const struct expose_options *options,
+                       const struct expose_hooks *hooks, const struct rng *rng, struct exposure **out,
+                       struct error *error);
+void exposure_free(struct exposure *exposure);
+struct exposure_cell *exposure_cell(const struct exposure *exposure, enum trigger_family family, size_t target);
+/* Is a trigger of this size, found for that class later, still clearly smaller than the other classes'? */
+bool exposure_is_small(const struct exposure *exposure, const struct expose_options *options,
+                       const struct trigger *trigger);
+/* Takes the trigger into the bank (also on failure it is no longer the caller's). */
+enum status exposure_add(struct exposure *exposure, struct trigger *trigger, struct error *error);
+
+#endif

@@ -1,0 +1,285 @@
+/* One inversion: Adam on the parameters of a trigger. The images are triggered inside the engine's chunks, by its threads; the
+ * gradient by the trigger is kept a chunk and added in chunk order, so that the result does not depend on the threads. */
+#include "server/expose/invert.h"
+
+#include <string.h>
+
+#include "common/mem.h"
+#include "server/nn/loss.h"
+#include "server/nn/optim.h"
+
+enum { MEASURE_MAX = 256 };
+
+struct chunk_sum {
+    double loss;
+    size_t hits;
+};
+
+struct inversion {
+    struct invert_data data;
+    struct rng rng;
+    struct trigger *trigger;
+    struct adam *adam;
+    size_t batch, steps;
+    size_t *eligible; /* (eligible_count): samples of other classes, reshuffled when used up */
+    size_t eligible_count, next;
+    size_t *picked;            /* (max(batch, MEASURE_MAX)) */
+    struct chunk_sum *sums;    /* (chunks) */
+    float *chunk_gradients;    /* (chunks, rendered_count) */
+    float *rendered_gradient;  /* (rendered_count) */
+    float *parameter_gradient; /* (parameter_count) */
+};
+
+/* One engine run over picked samples with a trigger applied. */
+struct pass {
+    const struct invert_data *data;
+    const struct trigger *trigger;
+    const size_t *picked;
+    size_t count, chunk;
+    struct chunk_sum *sums;
+    float *chunk_gradients; /* NULL when only measuring */
+};
+
+static void fill_triggered(void *user, size_t first, size_t n, float *x) {
+    const struct pass *pass = user;
+    const struct image_range *range = pass->data->range;
+    const size_t size = range->channels * range->height * range->width;
+    for (size_t i = 0; i < n; i++) {
+        trigger_apply(pass->trigger, range, pass->data->images + pass->picked[first + i] * size, x + i * size);
+    }
+}
+
+static void target_loss(void *user, size_t first, size_t n, const float *logits, float *dlogits) {
+    const struct pass *pass = user;
+    const size_t classes = pass->data->classes;
+    struct chunk_sum *sum = &pass->sums[first / pass->chunk];
+    const int32_t target = (int32_t)pass->trigger->target;
+    sum->loss = 0.0;
+    sum->hits = 0;
+    for (size_t i = 0; i < n; i++) {
+        const float *row = logits + i * classes;
+        float *drow = dlogits == NULL ? NULL : dlogits + i * classes;
+        sum->loss += loss_cross_entropy(1, classes, row, &target, 1.0F / (float)pass->count, drow);
+        sum->hits += loss_argmax(classes, row) == pass->trigger->target;
+    }
+}
+
+static void trigger_gradient(void *user, size_t first, size_t n, const float *x, const float *dx) {
+    const struct pass *pass = user;
+    const struct image_range *range = pass->data->range;
+    const size_t size = range->channels * range->height * range->width;
+    const size_t count = pass->trigger->rendered_count;
+    float *gradient = pass->chunk_gradients + first / pass->chunk * count;
+    (void)x;
+    memset(gradient, 0, count * sizeof *gradient);
+    for (size_t i = 0; i < n; i++) {
+        trigger_backward(pass->trigger, range, pass->data->images + pass->picked[first + i] * size, dx + i * size,
+                         gradient);
+    }
+}
+
+static size_t chunk_count(size_t count, size_t chunk) {
+    return (count + chunk - 1) / chunk;
+}
+
+/* Runs the pass; without gradients only forward, the loss then being taken from the logits. */
+static enum status run_pass(struct pass *pass, float *logits, struct error *error) {
+    const struct invert_data *data = pass->data;
+    const struct engine_run run = {
+        .count = pass->count,
+        .user = pass,
+        .fill_input = fill_triggered,
+        .mask = data->mask,
+        .fill = data->fill,
+        .logits = logits,
+        .loss = pass->chunk_gradients == NULL ? NULL : target_loss,
+        .input_grad = pass->chunk_gradients == NULL ? NULL : trigger_gradient,
+        .cancel = data->cancel,
+    };
+    return engine_run(data->engine, &run, error);
+}
+
+/* Indices of samples whose class is not `target`. */
+static size_t find_eligible(const struct invert_data *data, size_t target, size_t *out) {
+    size_t n = 0;
+    for (size_t i = 0; i < data->count; i++) {
+        if ((size_t)data->labels[i] != target) {
+            out[n++] = i;
+        }
+    }
+    return n;
+}
+
+enum status invert_measure(const struct invert_data *data, const struct trigger *trigger, double *loss, double *success,
+                           struct error *error) {
+    size_t *eligible = mem_alloc(data->count, sizeof *eligible);
+    struct chunk_sum *sums = mem_calloc(MEASURE_MAX, sizeof *sums);
+    float *logits = mem_alloc(MEASURE_MAX * data->classes, sizeof *logits);
+    enum status status = STATUS_OK;
+    if (eligible == NULL || sums == NULL || logits == NULL) {
+        status = error_no_memory(error, "a trigger's measure");
+        goto done;
+    }
+    struct pass pass = {.data = data, .trigger = trigger, .picked = eligible, .chunk = engine_chunk(data->engine)};
+    pass.count = find_eligible(data, trigger->target, eligible);
+    pass.count = pass.count > MEASURE_MAX ? MEASURE_MAX : pass.count;
+    if (pass.count == 0) {
+        status = error_set(error, STATUS_INVALID, NULL,
+                           "failed to measure a trigger to class %zu: got samples of that class only, expected others",
+                           trigger->target);
+        goto done;
+    }
+    status = run_pass(&pass, logits, error);
+    if (status != STATUS_OK) {
+        goto done;
+    }
+    pass.sums = sums;
+    pass.chunk = pass.count;
+    target_loss(&pass, 0, pass.count, logits, NULL);
+    *loss = sums[0].loss / (double)pass.count;
+    *success = (double)sums[0].hits / (double)pass.count;
+done:
+    mem_free(eligible);
+    mem_free(sums);
+    mem_free(logits);
+    return status;
+}
+
+static enum status inversion_allocate(struct inversion *v, struct error *error) {
+    const size_t chunks = chunk_count(v->batch, engine_chunk(v->data.engine));
+    const struct adam_options adam = {
+        .learning_rate = trigger_learning_rate(v->trigger->family), .beta1 = 0.5F, .beta2 = 0.9F, .epsilon = 1e-8F};
+    v->eligible = mem_alloc(v->data.count, sizeof *v->eligible);
+    v->picked = mem_alloc(v->batch, sizeof *v->picked);
+    v->sums = mem_calloc(chunks, sizeof *v->sums);
+    v->chunk_gradients = mem_alloc(chunks * v->trigger->rendered_count, sizeof *v->chunk_gradients);
+    v->rendered_gradient = mem_alloc(v->trigger->rendered_count, sizeof *v->rendered_gradient);
+    v->parameter_gradient = mem_alloc(v->trigger->parameter_count, sizeof *v->parameter_gradient);
+    if (v->eligible == NULL || v->picked == NULL || v->sums == NULL || v->chunk_gradients == NULL ||
+        v->rendered_gradient == NULL || v->parameter_gradient == NULL) {
+        return error_no_memory(error, "a trigger inversion");
+    }
+    return adam_new(v->trigger->parameter_count, &adam, &v->adam, error);
+}
+
+/* Takes the trigger. */
+static enum status inversion_make(const struct invert_data *data, struct trigger *trigger, size_t batch,
+                                  const struct rng *rng, struct inversion **out, struct error *error) {
+    struct inversion *v = mem_calloc(1, sizeof *v);
+    if (v == NULL) {
+        trigger_free(trigger);
+        return error_no_memory(error, "a trigger inversion");
+    }
+    v->data = *data;
+    v->rng = *rng;
+    v->trigger = trigger;
+    v->batch = batch;
+    enum status status = inversion_allocate(v, error);
+    if (status != STATUS_OK) {
+        goto fail;
+    }
+    v->eligible_count = find_eligible(data, trigger->target, v->eligible);
+    v->next = v->eligible_count;
+    if (v->eligible_count == 0) {
+        status = error_set(error, STATUS_INVALID, NULL,
+                           "failed to invert a trigger to class %zu: got samples of that class only, expected others",
+                           trigger->target);
+        goto fail;
+    }
+    *out = v;
+    return STATUS_OK;
+fail:
+    inversion_free(v);
+    return status;
+}
+
+enum status inversion_new(const struct invert_data *data, enum trigger_family family, size_t target, size_t batch,
+                          const struct rng *rng, struct inversion **out, struct error *error) {
+    struct rng own = *rng;
+    struct trigger *trigger = NULL;
+    enum status status = trigger_new(family, target, data->range, &own, &trigger, error);
+    return status != STATUS_OK ? status : inversion_make(data, trigger, batch, &own, out, error);
+}
+
+enum status inversion_from(const struct invert_data *data, const struct trigger *start, size_t batch,
+                           const struct rng *rng, struct inversion **out, struct error *error) {
+    struct trigger *trigger = NULL;
+    enum status status = trigger_copy(start, &trigger, error);
+    return status != STATUS_OK ? status : inversion_make(data, trigger, batch, rng, out, error);
+}
+
+void inversion_free(struct inversion *v) {
+    if (v == NULL) {
+        return;
+    }
+    trigger_free(v->trigger);
+    adam_free(v->adam);
+    mem_free(v->eligible);
+    mem_free(v->picked);
+    mem_free(v->sums);
+    mem_free(v->chunk_gradients);
+    mem_free(v->rendered_gradient);
+    mem_free(v->parameter_gradient);
+    mem_free(v);
+}
+
+static void pick_batch(struct inversion *v) {
+    for (size_t i = 0; i < v->batch; i++) {
+        if (v->next == v->eligible_count) {
+            rng_shuffle(&v->rng, v->eligible, v->eligible_count);
+            v->next = 0;
+        }
+        v->picked[i] = v->eligible[v->next++];
+    }
+}
+
+static enum status step(struct inversion *v, struct error *error) {
+    struct trigger *t = v->trigger;
+    pick_batch(v);
+    struct pass pass = {.data = &v->data,
+                        .trigger = t,
+                        .picked = v->picked,
+                        .count = v->batch,
+                        .chunk = engine_chunk(v->data.engine),
+                        .sums = v->sums,
+                        .chunk_gradients = v->chunk_gradients};
+    enum status status = run_pass(&pass, NULL, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    memcpy(v->rendered_gradient, v->chunk_gradients, t->rendered_count * sizeof *v->rendered_gradient);
+    for (size_t c = 1; c < chunk_count(pass.count, pass.chunk); c++) {
+        const float *part = v->chunk_gradients + c * t->rendered_count;
+        for (size_t i = 0; i < t->rendered_count; i++) {
+            v->rendered_gradient[i] += part[i];
+        }
+    }
+    trigger_parameter_gradient(t, v->data.range, v->rendered_gradient, v->parameter_gradient);
+    adam_step(v->adam, t->parameters, v->parameter_gradient);
+    trigger_project(t, v->data.range);
+    trigger_render(t, v->data.range);
+    v->steps++;
+    return STATUS_OK;
+}
+
+enum status inversion_advance(struct inversion *v, size_t steps, struct error *error) {
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < steps && status == STATUS_OK; i++) {
+        status = step(v, error);
+    }
+    if (status == STATUS_OK) {
+        status = invert_measure(&v->data, v->trigger, &v->trigger->loss, &v->trigger->success, error);
+    }
+    if (status == STATUS_OK) {
+        v->trigger->size = trigger_size(v->trigger, v->data.range);
+    }
+    return status;
+}
+
+size_t inversion_steps(const struct inversion *v) {
+    return v->steps;
+}
+
+const struct trigger *inversion_trigger(const struct inversion *v) {
+    return v->trigger;
+}

@@ -1,0 +1,45 @@
+/* Trigger inversion: the gradient search for one trigger of one family that sends the samples of the other classes to one
+ * class. It can be advanced in parts, so that many classes are tried a little and only the promising ones to the end. */
+#ifndef ONP_SERVER_EXPOSE_INVERT_H
+#define ONP_SERVER_EXPOSE_INVERT_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/error.h"
+#include "common/rng.h"
+#include "server/expose/trigger.h"
+#include "server/nn/engine.h"
+
+/* What all inversions of a job share; everything borrowed. */
+struct invert_data {
+    struct engine *engine; /* planned for backward */
+    const struct image_range *range;
+    const float *images;   /* (count, C, H, W) as the network takes them: clean samples */
+    const int32_t *labels; /* (count) */
+    size_t count, classes;
+    const float *mask, *fill; /* (units) of the network under test; NULL: as it came */
+    const atomic_bool *cancel;
+};
+
+struct inversion;
+
+/* batch: samples a step. STATUS_INVALID if no sample has another class than `target`. `rng` is copied. */
+enum status inversion_new(const struct invert_data *data, enum trigger_family family, size_t target, size_t batch,
+                          const struct rng *rng, struct inversion **out, struct error *error);
+/* As inversion_new(), starting from a given trigger instead of a random one. */
+enum status inversion_from(const struct invert_data *data, const struct trigger *start, size_t batch,
+                           const struct rng *rng, struct inversion **out, struct error *error);
+void inversion_free(struct inversion *inversion);
+
+/* `steps` of Adam, then loss, success, extent and size are measured anew on up to 256 of the other classes' samples. */
+enum status inversion_advance(struct inversion *inversion, size_t steps, struct error *error);
+size_t inversion_steps(const struct inversion *inversion);
+const struct trigger *inversion_trigger(const struct inversion *inversion); /* borrowed */
+
+/* Loss and success of a trigger on up to 256 samples of the other classes, without changing it. */
+enum status invert_measure(const struct invert_data *data, const struct trigger *trigger, double *loss, double *success,
+                           struct error *error);
+
+#endif

@@ -1,0 +1,106 @@
+/* Life of a trigger and the dispatch to its family's row. */
+#include "server/expose/trigger.h"
+
+#include "common/mem.h"
+#include "server/expose/trigger_family.h"
+
+static const struct trigger_family_row *const rows[TRIGGER_FAMILY_COUNT] = {
+    [TRIGGER_PATCH] = &trigger_patch_row,
+    [TRIGGER_ADDITIVE] = &trigger_additive_row,
+    [TRIGGER_WARP] = &trigger_warp_row,
+};
+
+const char *trigger_family_name(enum trigger_family family) {
+    return rows[family]->name;
+}
+
+float trigger_learning_rate(enum trigger_family family) {
+    return rows[family]->learning_rate;
+}
+
+static struct trigger *allocate(size_t parameter_count, size_t rendered_count) {
+    struct trigger *t = mem_calloc(1, sizeof *t);
+    if (t == NULL) {
+        return NULL;
+    }
+    t->parameter_count = parameter_count;
+    t->rendered_count = rendered_count;
+    t->parameters = mem_calloc(parameter_count, sizeof *t->parameters);
+    t->rendered = mem_calloc(rendered_count, sizeof *t->rendered);
+    if (t->parameters == NULL || t->rendered == NULL) {
+        trigger_free(t);
+        return NULL;
+    }
+    return t;
+}
+
+enum status trigger_new(enum trigger_family family, size_t target, const struct image_range *range, struct rng *rng,
+                        struct trigger **out, struct error *error) {
+    const struct trigger_family_row *row = rows[family];
+    struct trigger *t = allocate(row->parameter_count(range), row->rendered_count(range));
+    if (t == NULL) {
+        return error_no_memory(error, "a trigger");
+    }
+    t->family = family;
+    t->target = target;
+    row->start(t, range, rng);
+    row->render(t, range);
+    *out = t;
+    return STATUS_OK;
+}
+
+enum status trigger_copy(const struct trigger *trigger, struct trigger **out, struct error *error) {
+    struct trigger *t = allocate(trigger->parameter_count, trigger->rendered_count);
+    if (t == NULL) {
+        return error_no_memory(error, "a trigger");
+    }
+    float *parameters = t->parameters, *rendered = t->rendered;
+    *t = *trigger;
+    t->parameters = parameters;
+    t->rendered = rendered;
+    for (size_t i = 0; i < t->parameter_count; i++) {
+        parameters[i] = trigger->parameters[i];
+    }
+    for (size_t i = 0; i < t->rendered_count; i++) {
+        rendered[i] = trigger->rendered[i];
+    }
+    *out = t;
+    return STATUS_OK;
+}
+
+void trigger_free(struct trigger *trigger) {
+    if (trigger == NULL) {
+        return;
+    }
+    mem_free(trigger->parameters);
+    mem_free(trigger->rendered);
+    mem_free(trigger);
+}
+
+void trigger_render(struct trigger *trigger, const struct image_range *range) {
+    rows[trigger->family]->render(trigger, range);
+}
+
+void trigger_apply(const struct trigger *trigger, const struct image_range *range, const float *x, float *out) {
+    rows[trigger->family]->apply(trigger, range, x, out);
+}
+
+void trigger_backward(const struct trigger *trigger, const struct image_range *range, const float *x, const float *dout,
+                      float *gradient) {
+    rows[trigger->family]->backward(trigger, range, x, dout, gradient);
+}
+
+void trigger_parameter_gradient(const struct trigger *trigger, const struct image_range *range,
+                                const float *rendered_gradient, float *parameter_gradient) {
+    rows[trigger->family]->parameter_gradient(trigger, range, rendered_gradient, parameter_gradient);
+}
+
+void trigger_project(struct trigger *trigger, const struct image_range *range) {
+    if (rows[trigger->family]->project != NULL) {
+        rows[trigger->family]->project(trigger, range);
+    }
+}
+
+double trigger_size(const struct trigger *trigger, const struct image_range *range) {
+    return rows[trigger->family]->size(trigger, range);
+}

@@ -1,0 +1,100 @@
+/* The additive family: x' = clip(x + d) with |d|_2 in pixel units held in a ball. Blends and other patterns spread over the
+ * image reach their target at a strength at which no other class is reached. */
+#include <math.h>
+#include <stddef.h>
+
+#include "server/expose/trigger_family.h"
+
+/* Root mean square of d, in units of the pixel range, that the ball allows: 4.6 / 255, an L2 norm of 1 at 3 x 32 x 32. */
+static const double BOUND_RMS = 0.018;
+
+static double radius(const struct image_range *range) {
+    return BOUND_RMS * sqrt((double)range_values(range));
+}
+
+static void start(struct trigger *t, const struct image_range *range, struct rng *rng) {
+    for (size_t i = 0; i < t->parameter_count; i++) {
+        t->parameters[i] = rng_normal(rng) * (float)(0.1 * BOUND_RMS);
+    }
+    (void)range;
+}
+
+static double norm(const struct trigger *t) {
+    double sum = 0.0;
+    for (size_t i = 0; i < t->parameter_count; i++) {
+        sum += (double)t->parameters[i] * (double)t->parameters[i];
+    }
+    return sqrt(sum);
+}
+
+/* rendered: d (C, H, W) in the network's own units. */
+static void render(struct trigger *t, const struct image_range *range) {
+    const size_t pixels = range_pixels(range);
+    for (size_t i = 0; i < t->parameter_count; i++) {
+        const size_t c = i / pixels;
+        t->rendered[i] = t->parameters[i] * (range->high[c] - range->low[c]);
+    }
+    t->extent = norm(t);
+}
+
+static void apply(const struct trigger *t, const struct image_range *range, const float *restrict x,
+                  float *restrict out) {
+    const size_t pixels = range_pixels(range);
+    for (size_t c = 0; c < range->channels; c++) {
+        const float low = range->low[c], high = range->high[c];
+        for (size_t i = c * pixels; i < (c + 1) * pixels; i++) {
+            const float v = x[i] + t->rendered[i];
+            out[i] = v < low ? low : v > high ? high : v;
+        }
+    }
+}
+
+static void backward(const struct trigger *t, const struct image_range *range, const float *restrict x,
+                     const float *restrict dout, float *restrict gradient) {
+    const size_t pixels = range_pixels(range);
+    for (size_t c = 0; c < range->channels; c++) {
+        const float low = range->low[c], high = range->high[c];
+        for (size_t i = c * pixels; i < (c + 1) * pixels; i++) {
+            const float v = x[i] + t->rendered[i];
+            gradient[i] += v < low || v > high ? 0.0F : dout[i];
+        }
+    }
+}
+
+static void parameter_gradient(const struct trigger *t, const struct image_range *range, const float *rendered,
+                               float *parameter) {
+    const size_t pixels = range_pixels(range);
+    for (size_t i = 0; i < t->parameter_count; i++) {
+        const size_t c = i / pixels;
+        parameter[i] = rendered[i] * (range->high[c] - range->low[c]);
+    }
+}
+
+static void project(struct trigger *t, const struct image_range *range) {
+    const double length = norm(t), most = radius(range);
+    if (length > most) {
+        const float factor = (float)(most / length);
+        for (size_t i = 0; i < t->parameter_count; i++) {
+            t->parameters[i] *= factor;
+        }
+    }
+}
+
+static double size(const struct trigger *t, const struct image_range *range) {
+    (void)range;
+    return t->loss;
+}
+
+const struct trigger_family_row trigger_additive_row = {
+    .name = "additive",
+    .learning_rate = 0.005F,
+    .parameter_count = range_values,
+    .rendered_count = range_values,
+    .start = start,
+    .render = render,
+    .apply = apply,
+    .backward = backward,
+    .parameter_gradient = parameter_gradient,
+    .project = project,
+    .size = size,
+};

@@ -1,0 +1,33 @@
+/* Private to expose/: the table of trigger families. A row works on one trigger; see trigger.h for what each function does. */
+#ifndef ONP_SERVER_EXPOSE_TRIGGER_FAMILY_H
+#define ONP_SERVER_EXPOSE_TRIGGER_FAMILY_H
+
+#include "server/expose/trigger.h"
+
+struct trigger_family_row {
+    const char *name;
+    float learning_rate;
+    size_t (*parameter_count)(const struct image_range *range);
+    size_t (*rendered_count)(const struct image_range *range);
+    void (*start)(struct trigger *trigger, const struct image_range *range, struct rng *rng);
+    void (*render)(struct trigger *trigger, const struct image_range *range);
+    void (*apply)(const struct trigger *trigger, const struct image_range *range, const float *x, float *out);
+    void (*backward)(const struct trigger *trigger, const struct image_range *range, const float *x, const float *dout,
+                     float *gradient);
+    void (*parameter_gradient)(const struct trigger *trigger, const struct image_range *range, const float *rendered,
+                               float *parameter);
+    void (*project)(struct trigger *trigger, const struct image_range *range);
+    double (*size)(const struct trigger *trigger, const struct image_range *range);
+};
+
+extern const struct trigger_family_row trigger_patch_row, trigger_additive_row, trigger_warp_row;
+
+static inline size_t range_pixels(const struct image_range *range) {
+    return range->height * range->width;
+}
+
+static inline size_t range_values(const struct image_range *range) {
+    return range->channels * range_pixels(range);
+}
+
+#endif

@@ -1,0 +1,18 @@
+/* The adversary: looks for a trigger again on a pruned network. If the suspected class can still be reached by one that is clearly
+ * smaller than the other classes', the backdoor is not gone: the new trigger joins the bank. One of ordinary size must
+ * not join, it would only burn accuracy. */
+#ifndef ONP_SERVER_MITIGATE_ADVERSARY_H
+#define ONP_SERVER_MITIGATE_ADVERSARY_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "common/error.h"
+#include "server/mitigate/job.h"
+
+/* Inverts each suspect (family, class) anew on the network masked by bits (units) with fill (units). *found: how many small triggers
+ * joined the bank (none if `join` is false: then only counted). The last trigger of each suspect is kept in job->after. */
+enum status adversary_attack(struct job *job, const uint8_t *bits, const float *fill, bool join, size_t *found,
+                             struct error *error);
+
+#endif

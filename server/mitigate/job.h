@@ -1,0 +1,111 @@
+/* Private to mitigate/: the state of one job, filled stage by stage. Each stage reads what earlier stages left and adds its
+ * own; mitigate.c owns it all and frees it. One thread; parallelism is inside the engine. */
+#ifndef ONP_SERVER_MITIGATE_JOB_H
+#define ONP_SERVER_MITIGATE_JOB_H
+
+#include <jansson.h>
+
+#include "common/rng.h"
+#include "server/data/samples.h"
+#include "server/data/split.h"
+#include "server/evaluate/metrics.h"
+#include "server/expose/expose.h"
+#include "server/graph/neuron_graph.h"
+#include "server/graph/units.h"
+#include "server/mitigate/mitigate.h"
+#include "server/mitigate/parameters.h"
+#include "server/nn/engine.h"
+#include "server/onnx/onnx_model.h"
+#include "server/prune/unit_stats.h"
+
+/* Streams of the job's generator: one a purpose, so that one part's draws do not shift another's. */
+enum job_stream { STREAM_SPLIT = 1, STREAM_EXPOSE, STREAM_POLICY, STREAM_PPO, STREAM_RANDOM, STREAM_ADVERSARY };
+
+struct score; /* mitigate_score.h */
+
+struct job {
+    const struct mitigate_request *request;
+    const struct mitigate_hooks *hooks;
+    struct parameters parameters;
+    struct rng rng; /* never drawn from: see rng_stream() */
+    double started, last_report, fraction;
+    double best_reward; /* NaN before the search */
+    enum job_stage stage;
+    double stage_seconds[STAGE_COUNT];
+    json_t *trace; /* array of the events that trace.jsonl gets */
+
+    /* 1 load */
+    char model_sha256[65], samples_sha256[65];
+    struct onnx_model *model;
+    struct onnx_info info;
+    const struct network *network; /* the model's own */
+    struct unit_map *units;
+    struct network *masked;
+    struct pool *pool;
+    struct engine *forward;  /* over `masked`, inference plan */
+    struct engine *backward; /* over `masked`, with gradients */
+    struct samples *samples, *probe;
+    struct split *split;
+    struct image_range range;
+    size_t image_floats;     /* C * H * W */
+    float *images;           /* (samples, C, H, W) as the network takes them */
+    size_t *build_and_score; /* sample indices of both, build first */
+    size_t build_and_score_count;
+    float *build_images; /* (build, C, H, W) */
+    int32_t *build_labels;
+
+    /* 2 baseline */
+    float *logits0;       /* (samples, K) */
+    float *p0;            /* softmax of them */
+    float *probe_logits0; /* (probe, K) or NULL */
+    double accuracy0;
+    struct unit_stats *stats0; /* of the network as it came; mean is the fill */
+
+    /* 3 expose */
+    struct expose_options expose_options;
+    struct exposure *exposure;
+
+    /* 4 graph */
+    struct neuron_graph *graph;
+    float *features;
+    size_t feature_count;
+
+    /* 5 search: what it chose */
+    struct score *score; /* the reward function and its caches */
+    uint8_t *best;       /* (units) 1 = pruned */
+    double reward_none, reward_greedy, reward_random, reward_best;
+    size_t evaluations, random_evaluations;
+    bool trigger_remains; /* the adversary still found a small trigger on the best mask */
+    json_t *curve;        /* [{evaluations, best, mean}] */
+
+    /* 6 repair */
+    float *mask, *fill; /* (units) of the repaired network */
+
+    /* 7 evaluate */
+    float *logits1; /* (samples, K) of the repaired network */
+    enum verdict verdict;
+    struct trigger **after; /* (TRIGGER_FAMILY_COUNT * classes), NULL where not looked for again */
+    json_t *report;
+};
+
+/* One file a stage. */
+enum status stage_load(struct job *job, struct error *error);
+enum status stage_baseline(struct job *job, struct error *error);
+enum status stage_expose(struct job *job, struct error *error);
+enum status stage_graph(struct job *job, struct error *error);
+enum status stage_search(struct job *job, struct error *error);
+enum status stage_repair(struct job *job, struct error *error);
+enum status stage_evaluate(struct job *job, struct error *error);
+enum status stage_export(struct job *job, struct error *error);
+
+/* Tells step of total within the running stage; throttled. */
+void job_progress(struct job *job, size_t step, size_t total, const char *message);
+/* Adds an event to the trace; takes the reference (NULL is an allocation failure and ignored: the trace is for reading). */
+void job_trace(struct job *job, json_t *event);
+const atomic_bool *job_cancel(const struct job *job);
+/* The inversion data over the build samples, for a network masked by mask and fill (NULL: as it came). */
+struct invert_data job_invert_data(const struct job *job, const float *mask, const float *fill);
+/* mask (units) of floats from prune bits. */
+void job_mask_from_bits(size_t units, const uint8_t *prune, float *mask);
+
+#endif

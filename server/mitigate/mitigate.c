@@ -1,0 +1,184 @@
+/* The stage table and the run of one job over it. */
+#include "server/mitigate/mitigate.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "common/clock.h"
+#include "common/mem.h"
+#include "server/mitigate/job.h"
+#include "server/mitigate/mitigate_score.h"
+
+struct stage_row {
+    enum job_stage stage;
+    double share; /* of a typical job's time, for the progress bar */
+    enum status (*run)(struct job *job, struct error *error);
+};
+
+static const struct stage_row stages[STAGE_COUNT] = {
+    {STAGE_LOAD, 0.01, stage_load},         {STAGE_BASELINE, 0.01, stage_baseline}, {STAGE_EXPOSE, 0.45, stage_expose},
+    {STAGE_GRAPH, 0.02, stage_graph},       {STAGE_SEARCH, 0.42, stage_search},     {STAGE_REPAIR, 0.02, stage_repair},
+    {STAGE_EVALUATE, 0.06, stage_evaluate}, {STAGE_EXPORT, 0.01, stage_export},
+};
+
+static const double REPORT_INTERVAL = 0.2; /* seconds between two progress calls within a stage */
+static const double ETA_FROM = 0.03;       /* share of the job from which its pace says something */
+
+const atomic_bool *job_cancel(const struct job *job) {
+    return job->hooks == NULL ? NULL : job->hooks->cancel;
+}
+
+void job_progress(struct job *job, size_t step, size_t total, const char *message) {
+    if (job->hooks == NULL || job->hooks->progress == NULL) {
+        return;
+    }
+    const double now = clock_seconds();
+    if (step > 0 && step < total && now - job->last_report < REPORT_INTERVAL) {
+        return;
+    }
+    job->last_report = now;
+    double before = 0.0;
+    for (size_t i = 0; i < (size_t)job->stage; i++) {
+        before += stages[i].share;
+    }
+    const double within = total > 0 ? (double)step / (double)total : 0.0;
+    job->fraction = fmax(job->fraction, before + stages[job->stage].share * fmin(1.0, within));
+    const double elapsed = now - job->started;
+    const struct mitigate_progress progress = {
+        .stage = job->stage,
+        .step = step,
+        .total = total,
+        .fraction = job->fraction,
+        .eta_s = job->fraction >= ETA_FROM ? elapsed * (1.0 - job->fraction) / job->fraction : -1.0,
+        .best_reward = job->best_reward,
+        .message = message == NULL ? "" : message,
+    };
+    job->hooks->progress(job->hooks->user, &progress);
+}
+
+void job_trace(struct job *job, json_t *event) {
+    if (event != NULL) {
+        json_object_set_new(event, "seconds", json_real(round((clock_seconds() - job->started) * 1e3) / 1e3));
+        json_object_set_new(event, "stage", json_string(job_stage_name(job->stage)));
+        json_array_append_new(job->trace, event);
+    }
+}
+
+struct invert_data job_invert_data(const struct job *job, const float *mask, const float *fill) {
+    return (struct invert_data){.engine = job->backward,
+                                .range = &job->range,
+                                .images = job->build_images,
+                                .labels = job->build_labels,
+                                .count = job->split->build_count,
+                                .classes = job->info.classes,
+                                .mask = mask,
+                                .fill = fill,
+                                .cancel = job_cancel(job)};
+}
+
+void job_mask_from_bits(size_t units, const uint8_t *prune, float *mask) {
+    for (size_t u = 0; u < units; u++) {
+        mask[u] = prune[u] != 0 ? 0.0F : 1.0F;
+    }
+}
+
+static void job_deinit(struct job *job) {
+    score_free(job->score);
+    for (size_t i = 0; job->after != NULL && i < TRIGGER_FAMILY_COUNT * job->info.classes; i++) {
+        trigger_free(job->after[i]);
+    }
+    mem_free(job->after);
+    mem_free(job->logits1);
+    mem_free(job->mask);
+    mem_free(job->fill);
+    mem_free(job->best);
+    mem_free(job->features);
+    neuron_graph_free(job->graph);
+    exposure_free(job->exposure);
+    unit_stats_free(job->stats0);
+    mem_free(job->probe_logits0);
+    mem_free(job->p0);
+    mem_free(job->logits0);
+    mem_free(job->build_labels);
+    mem_free(job->build_images);
+    mem_free(job->build_and_score);
+    mem_free(job->images);
+    split_free(job->split);
+    samples_free(job->probe);
+    samples_free(job->samples);
+    engine_free(job->backward);
+    engine_free(job->forward);
+    pool_free(job->pool);
+    network_free(job->masked);
+    units_free(job->units);
+    onnx_model_free(job->model);
+    json_decref(job->curve);
+    json_decref(job->trace);
+    json_decref(job->report);
+}
+
+static bool cancelled(const struct job *job) {
+    const atomic_bool *cancel = job_cancel(job);
+    return cancel != NULL && atomic_load(cancel);
+}
+
+static enum status run_stages(struct job *job, struct error *error) {
+    for (size_t i = 0; i < STAGE_COUNT; i++) {
+        const double start = clock_seconds();
+        job->stage = stages[i].stage;
+        if (cancelled(job)) {
+            return error_set(error, STATUS_CANCELLED, job_stage_name(job->stage), "cancelled");
+        }
+        job_progress(job, 0, 0, "");
+        const enum status status = stages[i].run(job, error);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        job->stage_seconds[i] = clock_seconds() - start;
+    }
+    job_progress(job, 1, 1, "");
+    return STATUS_OK;
+}
+
+enum status mitigate_run(const struct mitigate_request *request, const struct mitigate_hooks *hooks, json_t **report,
+                         struct error *error) {
+    struct job job = {.request = request, .hooks = hooks, .best_reward = (double)NAN, .started = clock_seconds()};
+    enum status status = mitigate_check_parameters(request->method, request->parameters, error);
+    if (status == STATUS_OK) {
+        status = parameters_read(request->parameters, &job.parameters, error);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    rng_seed(&job.rng, request->seed);
+    job.trace = json_array();
+    job.curve = json_array();
+    if (job.trace == NULL || job.curve == NULL) {
+        status = error_no_memory(error, "a job's trace");
+    } else {
+        status = run_stages(&job, error);
+    }
+    if (status == STATUS_OK) {
+        *report = json_incref(job.report);
+    }
+    job_deinit(&job);
+    return status;
+}
+
+static const char METHOD_ONP[] = "onp";
+
+enum status mitigate_check_parameters(const char *method, const json_t *parameters, struct error *error) {
+    struct parameters ignored;
+    if (strcmp(method, METHOD_ONP) != 0) {
+        return error_set(error, STATUS_INVALID, "/method", "failed to find method: got '%s', expected '%s'", method,
+                         METHOD_ONP);
+    }
+    return parameters_read(parameters, &ignored, error);
+}
+
+json_t *mitigate_describe_methods(void) {
+    return json_pack("[{s:s, s:s, s:o}]", "name", METHOD_ONP, "summary",
+                     "Optimized Neuron Pruning: triggers are inverted from clean samples, then a graph-network policy "
+                     "searches with PPO which neurons to prune.",
+                     "parameters", parameters_schema());
+}

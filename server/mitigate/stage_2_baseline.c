@@ -1,0 +1,26 @@
+/* Stage 2: how the model behaves as it came: logits, accuracy, and what each unit does on clean samples. */
+#include "common/mem.h"
+#include "server/mitigate/job.h"
+#include "server/mitigate/job_probe.h"
+#include "server/nn/loss.h"
+
+enum status stage_baseline(struct job *job, struct error *error) {
+    const size_t count = job->samples->count, classes = job->info.classes;
+    job->logits0 = mem_alloc(count * classes, sizeof *job->logits0);
+    job->p0 = mem_alloc(count * classes, sizeof *job->p0);
+    if (job->logits0 == NULL || job->p0 == NULL) {
+        return error_no_memory(error, "the baseline's logits");
+    }
+    enum status status = unit_stats_collect(job->forward, job->units, count, job->images, NULL, NULL, NULL, NULL,
+                                            job->logits0, job_cancel(job), &job->stats0, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    loss_softmax(count, classes, job->logits0, job->p0);
+    job->accuracy0 = (double)metrics_hits(count, classes, job->logits0, job->samples->labels) / (double)count;
+    if (job->probe != NULL) {
+        status = job_probe_logits(job, NULL, NULL, &job->probe_logits0, error);
+    }
+    job_trace(job, json_pack("{s:f, s:i}", "accuracy", job->accuracy0, "units", (int)job->units->unit_count));
+    return status;
+}

@@ -1,0 +1,184 @@
+/* Stage 5: which units to prune. Greedy warm start, the adversary, PPO with the adversary every few iterations, a random
+ * search of the same length for comparison. */
+#include <math.h>
+#include <string.h>
+
+#include "common/mem.h"
+#include "server/agent/ppo.h"
+#include "server/mitigate/adversary.h"
+#include "server/mitigate/job.h"
+#include "server/mitigate/mitigate_env.h"
+#include "server/mitigate/mitigate_score.h"
+#include "server/mitigate/rankings.h"
+#include "server/mitigate/warm_start.h"
+
+static const struct policy_shape policy_size = {.feature_count = 0, .width = 32, .layers = 2};
+
+static void curve_point(struct job *job, size_t evaluations, double best, double mean) {
+    json_array_append_new(job->curve,
+                          json_pack("{s:i, s:f, s:f}", "evaluations", (int)evaluations, "best", best, "mean", mean));
+}
+
+/* Greedy, then the adversary; as long as it finds small triggers, greedy goes on against them too. */
+static enum status greedy_rounds(struct job *job, struct error *error) {
+    struct score_parts parts;
+    enum status status = warm_start(job, job->best, &parts, error);
+    for (uint64_t round = 0; round < job->parameters.adversary_rounds && status == STATUS_OK; round++) {
+        size_t found = 0;
+        job_progress(job, 20 + 5 * (size_t)round, 100, "adversary");
+        status = adversary_attack(job, job->best, job->stats0->mean, true, &found, error);
+        if (status != STATUS_OK || found == 0) {
+            break;
+        }
+        status = score_refresh(job->score, error);
+        if (status == STATUS_OK) {
+            status = warm_start(job, job->best, &parts, error);
+        }
+    }
+    if (status == STATUS_OK) {
+        job->reward_greedy = job->best_reward = parts.reward;
+        curve_point(job, score_evaluations(job->score), parts.reward, parts.reward);
+    }
+    return status;
+}
+
+/* The policy's features: weights, clean behaviour, behaviour under the triggers, and the warm mask. */
+static enum status make_features(struct job *job, struct error *error) {
+    const size_t units = job->units->unit_count;
+    struct unit_effects *effects = NULL;
+    float *pruned = mem_alloc(units, sizeof *pruned);
+    if (pruned == NULL) {
+        return error_no_memory(error, "the features");
+    }
+    enum status status = unit_effects_new(job, NULL, &effects, error);
+    if (status == STATUS_OK) {
+        for (size_t u = 0; u < units; u++) {
+            pruned[u] = (float)job->best[u];
+        }
+        const float *const columns[] = {job->stats0->mean,       job->stats0->deviation, effects->taylor_clean,
+                                        effects->taylor_trigger, effects->change,        pruned};
+        status = neuron_graph_features(job->graph, job->units, columns, sizeof columns / sizeof columns[0],
+                                       &job->features, &job->feature_count, error);
+    }
+    unit_effects_free(effects);
+    mem_free(pruned);
+    return status;
+}
+
+struct ppo_watch {
+    struct job *job;
+    uint64_t joined; /* triggers the adversary added during PPO */
+};
+
+static enum status after_iteration(void *user, const struct ppo_progress *progress, const uint8_t *best, bool *changed,
+                                   struct error *error) {
+    struct ppo_watch *watch = user;
+    struct job *job = watch->job;
+    const struct parameters *p = &job->parameters;
+    job->best_reward = progress->reward_best;
+    curve_point(job, score_evaluations(job->score), progress->reward_best, progress->reward_mean);
+    job_progress(job, 35 + 35 * progress->iteration / progress->iterations, 100, "policy search");
+    if (progress->iteration % p->adversary_every != 0 || watch->joined >= p->adversary_rounds) {
+        return STATUS_OK;
+    }
+    size_t found = 0;
+    enum status status = adversary_attack(job, best, job->stats0->mean, true, &found, error);
+    if (status == STATUS_OK && found > 0) {
+        watch->joined += found;
+        *changed = true;
+        status = score_refresh(job->score, error);
+    }
+    return status;
+}
+
+static enum status policy_search(struct job *job, size_t *evaluations, struct error *error) {
+    const size_t units = job->units->unit_count;
+    struct policy_shape shape = policy_size;
+    struct mitigate_env env;
+    struct policy *policy = NULL;
+    struct ppo_result result = {0};
+    struct ppo_watch watch = {job, 0};
+    struct rng policy_rng = rng_stream(&job->rng, STREAM_POLICY), ppo_rng = rng_stream(&job->rng, STREAM_PPO);
+    struct ppo_options options = ppo_default_options;
+    options.iterations = job->parameters.iterations;
+    options.masks_per_iteration = job->parameters.masks_per_iteration;
+    const struct ppo_hooks hooks = {.user = &watch, .after_iteration = after_iteration, .cancel = job_cancel(job)};
+    shape.feature_count = job->feature_count;
+    enum status status = mitigate_env_init(&env, job, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = policy_new(&shape, &policy_rng, &policy, error);
+    if (status == STATUS_OK) {
+        status = ppo_search(policy, &env.env, job->best, &options, &hooks, &ppo_rng, &result, error);
+    }
+    if (status == STATUS_OK) {
+        memcpy(job->best, result.best, units);
+        job->reward_greedy = result.warm_reward; /* under the last scoring, so that the two can be compared */
+        job->best_reward = result.best_reward;
+        *evaluations = result.evaluations;
+    }
+    mem_free(result.best);
+    policy_free(policy);
+    mitigate_env_deinit(&env);
+    return status;
+}
+
+static enum status search(struct job *job, struct error *error) {
+    const size_t units = job->units->unit_count;
+    uint8_t *greedy = NULL;
+    size_t ppo_evaluations = 0;
+    enum status status = greedy_rounds(job, error);
+    if (status == STATUS_OK && (greedy = mem_dup(job->best, units)) == NULL) {
+        status = error_no_memory(error, "the greedy mask");
+    }
+    if (status == STATUS_OK && job->parameters.iterations > 0) {
+        status = make_features(job, error);
+        if (status == STATUS_OK) {
+            status = policy_search(job, &ppo_evaluations, error);
+        }
+    }
+    job->evaluations = score_evaluations(job->score);
+    if (status == STATUS_OK && job->parameters.random_baseline && ppo_evaluations > 0) {
+        status = random_search(job, greedy, ppo_evaluations, &job->reward_random, error);
+        job->random_evaluations = ppo_evaluations;
+    }
+    mem_free(greedy);
+    return status;
+}
+
+enum status stage_search(struct job *job, struct error *error) {
+    const size_t units = job->units->unit_count;
+    struct score_parts none;
+    job->reward_random = (double)NAN;
+    job->best = mem_calloc(units, sizeof *job->best);
+    if (job->best == NULL) {
+        return error_no_memory(error, "the best mask");
+    }
+    enum status status = score_new(job, &job->score, error);
+    if (status == STATUS_OK) {
+        status = score_mask(job->score, job->best, &none, error);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    job->reward_none = job->reward_greedy = job->reward_best = none.reward;
+    job->evaluations = score_evaluations(job->score);
+    if (job->exposure->bank_count == 0) {
+        return STATUS_OK; /* no suspect: pruning against ordinary triggers costs a clean model dear */
+    }
+    status = search(job, error);
+    if (status == STATUS_OK) {
+        struct score_parts parts;
+        uint8_t *bits = mem_calloc(units, 1);
+        if (bits == NULL) {
+            return error_no_memory(error, "a mask");
+        }
+        status = score_mask(job->score, bits, &parts,
+                            error); /* the bank has grown: nothing's reward under the last scoring */
+        job->reward_none = parts.reward;
+        mem_free(bits);
+        job->reward_best = job->best_reward;
+    }
+    return status;
+}

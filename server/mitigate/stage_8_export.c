@@ -1,0 +1,160 @@
+/* Stage 8: the repaired file. It is written, read back and run, and must give the logits that the masked network gave. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "common/buf.h"
+#include "common/clock.h"
+#include "common/file.h"
+#include "common/mem.h"
+#include "server/mitigate/job.h"
+#include "server/mitigate/report.h"
+#include "server/prune/fold.h"
+
+/* Largest difference of logits, relative to the largest logit: the fold reorders sums, nothing more. */
+static const double LOGITS_TOLERANCE = 1e-3;
+
+static enum status write_model(struct job *job, uint8_t **bytes, size_t *length, struct error *error) {
+    struct fold *fold = NULL;
+    struct onnx_edit *edits = NULL;
+    char pruned[24], seed[24];
+    snprintf(pruned, sizeof pruned, "%zu", report_pruned_units(job));
+    snprintf(seed, sizeof seed, "%llu", (unsigned long long)job->request->seed);
+    const struct onnx_metadata metadata[] = {
+        {"onp.version", ONP_VERSION}, {"onp.method", job->request->method},
+        {"onp.seed", seed},           {"onp.verdict", verdict_name(job->verdict)},
+        {"onp.pruned_units", pruned}, {"onp.source_sha256", job->model_sha256},
+    };
+    enum status status = fold_mask(job->network, job->units, job->mask, job->fill, &fold, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    edits = mem_calloc(fold->count, sizeof *edits);
+    if (edits == NULL) {
+        status = error_no_memory(error, "the edits of the model");
+    } else {
+        for (size_t i = 0; i < fold->count; i++) {
+            const struct fold_edit *edit = &fold->edits[i];
+            edits[i] = (struct onnx_edit){job->network->nodes[edit->node].origin, edit->slot, edit->data, edit->count};
+        }
+        status = onnx_model_write(job->model, edits, fold->count, metadata, sizeof metadata / sizeof metadata[0], bytes,
+                                  length, error);
+    }
+    mem_free(edits);
+    fold_free(fold);
+    return status;
+}
+
+static enum status compare_logits(const struct job *job, const float *logits, struct error *error) {
+    double largest = 0.0, difference = 0.0;
+    for (size_t i = 0; i < job->samples->count * job->info.classes; i++) {
+        largest = fmax(largest, fabs((double)job->logits1[i]));
+        difference = fmax(difference, fabs((double)job->logits1[i] - (double)logits[i]));
+    }
+    if (!(difference <= LOGITS_TOLERANCE * largest)) {
+        return error_set(error, STATUS_INTERNAL, "model.onnx",
+                         "failed to verify the repaired model: got logits that differ by %.3g of the largest, expected "
+                         "at most %.3g",
+                         difference / largest, LOGITS_TOLERANCE);
+    }
+    return STATUS_OK;
+}
+
+/* Reads the written bytes back and runs them. */
+static enum status verify_model(struct job *job, const uint8_t *bytes, size_t length, struct error *error) {
+    struct onnx_model *model = NULL;
+    struct engine *engine = NULL;
+    float *logits = mem_alloc(job->samples->count * job->info.classes, sizeof *logits);
+    const struct engine_options options = {.backward = false};
+    enum status status = logits == NULL ? error_no_memory(error, "the logits of the written model")
+                                        : onnx_model_load(bytes, length, &onnx_default_limits, &model, error);
+    if (status == STATUS_OK) {
+        status = engine_new(onnx_model_network(model), job->pool, &options, &engine, error);
+    }
+    if (status == STATUS_OK) {
+        const struct engine_run run = {
+            .count = job->samples->count, .input = job->images, .logits = logits, .cancel = job_cancel(job)};
+        status = engine_run(engine, &run, error);
+    }
+    if (status == STATUS_OK) {
+        status = compare_logits(job, logits, error);
+    }
+    engine_free(engine);
+    onnx_model_free(model);
+    mem_free(logits);
+    return status;
+}
+
+static enum status write_text(const struct job *job, const char *name, const char *text, struct error *error) {
+    char path[4096];
+    enum status status = file_join(path, sizeof path, job->request->out_dir, name, error);
+    return status == STATUS_OK ? file_write_atomic(path, text, strlen(text), error) : status;
+}
+
+static enum status write_json(const struct job *job, const char *name, const json_t *value, struct error *error) {
+    char *text = json_dumps(value, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    if (text == NULL) {
+        return error_no_memory(error, name);
+    }
+    const enum status status = write_text(job, name, text, error);
+    free(text); /* jansson's allocation */
+    return status;
+}
+
+static enum status write_mask(const struct job *job, struct error *error) {
+    json_t *mask = json_pack("{s:i, s:s, s:i, s:i, s:o}", "schema", 1, "model_sha256", job->model_sha256, "units",
+                             (int)job->units->unit_count, "pruned_units", (int)report_pruned_units(job), "pruned",
+                             report_pruned(job));
+    const enum status status =
+        mask == NULL ? error_no_memory(error, "the mask file") : write_json(job, ARTIFACT_MASK, mask, error);
+    json_decref(mask);
+    return status;
+}
+
+static enum status write_trace(const struct job *job, struct error *error) {
+    struct buf text;
+    size_t index;
+    json_t *event;
+    buf_init(&text, (size_t)64 << 20);
+    json_array_foreach(job->trace, index, event) {
+        char *line = json_dumps(event, JSON_COMPACT | JSON_REAL_PRECISION(9));
+        buf_append_text(&text, line == NULL ? "{}" : line);
+        buf_append_text(&text, "\n");
+        free(line); /* jansson's allocation */
+    }
+    const enum status status = text.failed ? error_no_memory(error, "the trace")
+                                           : write_text(job, ARTIFACT_TRACE, text.data == NULL ? "" : text.data, error);
+    buf_deinit(&text);
+    return status;
+}
+
+enum status stage_export(struct job *job, struct error *error) {
+    char path[4096];
+    uint8_t *bytes = NULL;
+    size_t length = 0;
+    const double start = clock_seconds();
+    enum status status = write_model(job, &bytes, &length, error);
+    if (status == STATUS_OK) {
+        status = verify_model(job, bytes, length, error);
+    }
+    if (status == STATUS_OK) {
+        status = file_join(path, sizeof path, job->request->out_dir, ARTIFACT_MODEL, error);
+    }
+    if (status == STATUS_OK) {
+        status = file_write_atomic(path, bytes, length, error);
+    }
+    mem_free(bytes);
+    if (status == STATUS_OK) {
+        status = write_mask(job, error);
+    }
+    if (status == STATUS_OK) {
+        status = write_trace(job, error);
+    }
+    if (status == STATUS_OK) {
+        job->stage_seconds[STAGE_EXPORT] = clock_seconds() - start;
+        report_seconds(job, job->report, clock_seconds() - job->started);
+        status = write_json(job, ARTIFACT_REPORT, job->report, error);
+    }
+    return status;
+}

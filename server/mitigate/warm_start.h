@@ -1,0 +1,20 @@
+/* The warm start of the search: greedy prefixes of several rankings of the units, each ranking also continued from the best mask
+ * so far with its effects measured anew. What it finds is the report's "greedy", and what PPO starts from. */
+#ifndef ONP_SERVER_MITIGATE_WARM_START_H
+#define ONP_SERVER_MITIGATE_WARM_START_H
+
+#include <stdint.h>
+
+#include "common/error.h"
+#include "server/mitigate/job.h"
+#include "server/mitigate/mitigate_score.h"
+
+/* best (units) holds the mask to start from and gets the best one found (never worse in reward); *parts its score. */
+enum status warm_start(struct job *job, uint8_t *best, struct score_parts *parts, struct error *error);
+
+/* Random search with `evaluations` evaluations from the mask `start`: each mask is the best so far with a few bits flipped, pruned
+ * bits and others alike. *reward is the best it saw. For comparison only: nothing of it is used. */
+enum status random_search(struct job *job, const uint8_t *start, size_t evaluations, double *reward,
+                          struct error *error);
+
+#endif
