@@ -146,6 +146,7 @@ UNIT_TESTS := $(foreach m,$(UNIT_MODULES),$(UNIT_$(m)))
 PIPELINE_TESTS := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/pipeline/test_*.c)))
 BENCHES := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/bench/*.c)))
 E2E_TESTS := $(sort $(wildcard tests/e2e/*.sh))
+TOOL_TESTS := $(sort $(wildcard tests/lint/test_*.sh))
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Building
@@ -264,7 +265,7 @@ test:
 
 .PHONY: test-built pipeline e2e
 test-built: all-tests
-	$(Q)ONP_BUILD=$(B) $(SAN_ENV) tests/run $(UNIT_TESTS) $(PIPELINE_TESTS) $(E2E_TESTS)
+	$(Q)ONP_BUILD=$(B) $(SAN_ENV) tests/run $(TOOL_TESTS) $(UNIT_TESTS) $(PIPELINE_TESTS) $(E2E_TESTS)
 
 bench: all $(BENCHES)
 	$(Q)for program in $(BENCHES); do printf '== %s\n' "$$program"; "$$program" || exit 1; done

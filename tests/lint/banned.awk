@@ -41,6 +41,7 @@ function strip(line,    at) {
         line = substr(line, at + 2)
         in_comment = 0
     }
+    gsub(/'\\?"'/, "0", line) # a quote as a character opens no string
     gsub(/"([^"\\]|\\.)*"/, "\"\"", line)
     gsub(/'([^'\\]|\\.)+'/, "0", line)
     sub(/\/\/.*$/, "", line)
