@@ -175,6 +175,12 @@ enum status store_object_insert(struct store *store, enum store_kind kind, struc
                          "failed to insert %s: got a name of %zu bytes, expected at most %d", KINDS[kind].name,
                          strlen(insertion.name), STORE_NAME_SIZE - 1);
     }
+    json_t *text = json_string(insertion.name);
+    if (text == NULL) {
+        return error_set(error, STATUS_INVALID, "/name", "failed to insert %s: the name is not UTF-8",
+                         KINDS[kind].name);
+    }
+    json_decref(text);
     enum status status = store_upload_finish(upload, &blob, error);
     if (status != STATUS_OK) {
         return status;
