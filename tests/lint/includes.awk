@@ -26,7 +26,6 @@ BEGIN {
     only("sqlite3.h", "server/store")
     only("microhttpd.h", "server/http")
     only("uv.h", "server/http server")
-    only("cblas.h", "server/nn")
     only("zip.h", "server/data")
     only("spng.h", "server/data")
     only("turbojpeg.h", "server/data")
