@@ -438,3 +438,19 @@ size_t origins_get(const struct origins *origins, size_t value, size_t channel, 
     }
     return channel_list(view, shape, channel, units);
 }
+
+size_t origins_blocks(const struct origins *origins, size_t value) {
+    const struct view *view = origins->channel_of[value];
+    return view->blocks == 1 ? channels_of(shape_of(origins, value)) : view->blocks;
+}
+
+size_t origins_block_of(const struct origins *origins, size_t value, size_t channel) {
+    const struct view *view = origins->channel_of[value];
+    const struct shape *shape = shape_of(origins, value);
+    return view->blocks == 1 ? channel : channel * (elements_of(shape) / channels_of(shape)) / view->inner;
+}
+
+size_t origins_block_units(const struct origins *origins, size_t value, size_t block, const uint32_t **units) {
+    const struct view *view = origins->channel_of[value];
+    return view_list(view, view->blocks == 1 ? 0 : block, units);
+}

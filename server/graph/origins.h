@@ -27,4 +27,10 @@ void origins_free(struct origins *origins);
  * borrowed. Returns how many. */
 size_t origins_get(const struct origins *origins, size_t value, size_t channel, const uint32_t **units);
 
+/* Channels of one origin (the positions of a flattened plane) form a block; where nothing is known (before the first units) each
+ * channel is a block of its own. Blocks a value has, the block of a channel, the units that write a block. */
+size_t origins_blocks(const struct origins *origins, size_t value);
+size_t origins_block_of(const struct origins *origins, size_t value, size_t channel);
+size_t origins_block_units(const struct origins *origins, size_t value, size_t block, const uint32_t **units);
+
 #endif
