@@ -246,7 +246,7 @@ all-tests: all $(UNIT_TESTS) $(PIPELINE_TESTS) $(BENCHES)
 # ---------------------------------------------------------------------------------------------------------------------
 # Tests. `make test` sets up first and starts make again, so that the library flags are read after the packages came.
 
-SAN_ENV := ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:strict_string_checks=1 \
+SAN_ENV := ONP_TEST_TIMEOUT=$(if $(SAN),1200,300) ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:strict_string_checks=1 \
     UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1
 
 unit-%: $$(UNIT_$$*)
