@@ -101,7 +101,7 @@ static void test_file_gets_plain_lines(void **state) {
     assert_int_equal(strncmp(second + 1, " 50 % repair ", 13), 0);
     assert_ptr_equal(strrchr(text, '\n'), text + length - 1);
     assert_ptr_equal(strchr(second + 1, '\n'), text + length - 1); /* two lines in all */
-    free(text); /* of open_memstream() */
+    free(text);                                                    /* of open_memstream() */
 }
 
 int main(void) {

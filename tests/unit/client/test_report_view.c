@@ -72,8 +72,7 @@ static void test_odd_reports(void **state) {
     static const char *const reports[] = {
         "{}",
         "[]",
-        "{\"verdict\": 3, \"accuracy\": [], \"probe\": {}, \"pruned\": 3, \"search\": 4, \"seconds\": {\"total\": "
-        "\"x\"}}",
+        "{\"verdict\": 3, \"accuracy\": [], \"probe\": {}, \"pruned\": 3, \"search\": 4, \"seconds\": 5}",
         "{\"exposure\": {\"classes\": [1, null, {}], \"suspects\": {}}, \"pruned\": [null, {\"channels\": \"x\"}]}",
         "{\"search\": {\"curve\": [null, \"x\", 1, 1]}, \"seconds\": {\"total\": 1, \"search\": 50}}",
     };
