@@ -52,23 +52,23 @@ struct http_server *http_request_server(const struct http_request *request) {
     return request->server;
 }
 
-bool http_request_is_local(const struct http_request *request) {
+enum http_peer http_request_peer(const struct http_request *request) {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
     const struct sockaddr *address = info == NULL ? NULL : info->client_addr;
+    bool loopback = false;
 
     if (request->listener->unix_path[0] != '\0') {
-        return true;
+        return HTTP_PEER_UNIX;
     }
     if (address != NULL && address->sa_family == AF_INET) {
         const struct sockaddr_in *v4 = (const void *)address;
-        return ntohl(v4->sin_addr.s_addr) >> 24 == 127;
-    }
-    if (address != NULL && address->sa_family == AF_INET6) {
+        loopback = ntohl(v4->sin_addr.s_addr) >> 24 == 127;
+    } else if (address != NULL && address->sa_family == AF_INET6) {
         const struct sockaddr_in6 *v6 = (const void *)address;
-        return IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
+        loopback = IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr);
     }
-    return false;
+    return loopback ? HTTP_PEER_LOOPBACK : HTTP_PEER_REMOTE;
 }
 
 void http_request_set_sink(struct http_request *request, const struct http_sink *sink) {

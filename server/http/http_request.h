@@ -29,8 +29,9 @@ const char *http_request_header(const struct http_request *request, const char *
 /* The body of a HTTP_BODY_JSON route, parsed; *json is a new reference. STATUS_INVALID (answer 400) if it is not JSON. */
 enum status http_request_json(const struct http_request *request, json_t **json, struct error *error);
 struct http_server *http_request_server(const struct http_request *request);
-/* Does it come over a socket that only this machine reaches (loopback or UNIX)? */
-bool http_request_is_local(const struct http_request *request);
+/* Where it comes from. */
+enum http_peer { HTTP_PEER_UNIX, HTTP_PEER_LOOPBACK, HTTP_PEER_REMOTE };
+enum http_peer http_request_peer(const struct http_request *request);
 
 /* --- a body in pieces (HTTP_BODY_STREAM) --- */
 

@@ -1,0 +1,42 @@
+/* /v1/capabilities: what this server takes and does, so that clients need not know it by heart. */
+#include "server/api/api_internal.h"
+
+static json_t *operators_json(const struct api *api) {
+    json_t *list = json_array();
+
+    for (size_t i = 0; api->config.operators != NULL && api->config.operators[i] != NULL; i++) {
+        (void)json_array_append_new(list, json_string(api->config.operators[i]));
+    }
+    return list;
+}
+
+static json_t *states_json(void) {
+    json_t *list = json_array();
+
+    for (int state = 0; state < JOB_STATE_COUNT; state++) {
+        (void)json_array_append_new(list, json_string(job_state_name((enum job_state)state)));
+    }
+    return list;
+}
+
+static json_t *stages_json(void) {
+    json_t *list = json_array();
+
+    for (int stage = 0; stage < STAGE_COUNT; stage++) {
+        (void)json_array_append_new(list, json_string(job_stage_name((enum job_stage)stage)));
+    }
+    return list;
+}
+
+void api_capabilities_get(struct http_request *request, void *context) {
+    const struct api *api = context;
+
+    http_reply_json(
+        request, 200,
+        json_pack("{s:s, s:s, s:o, s:{s:[s], s:[s]}, s:o, s:{s:i, s:i}, s:o, s:o, s:{s:I, s:I, s:i, s:i, s:f}}", "name",
+                  "onpd", "version", ONP_VERSION, "methods", api->config.describe_methods(), "formats", "model", "onnx",
+                  "samples", "npz", "operators", operators_json(api), "opset", "min", api->config.opset_min, "max",
+                  api->config.opset_max, "states", states_json(), "stages", stages_json(), "limits", "upload_bytes",
+                  (json_int_t)api->config.max_upload, "json_bytes", (json_int_t)HTTP_JSON_MAX, "list", STORE_LIST_MAX,
+                  "labels", STORE_LABELS_MAX, "wait_s", api->config.wait_max_s));
+}

@@ -1,0 +1,103 @@
+/* What the files of this module share: the context, the handlers of the route table, and the way to the helper threads. */
+#ifndef ONP_SERVER_API_API_INTERNAL_H
+#define ONP_SERVER_API_API_INTERNAL_H
+
+#include "common/digest.h"
+#include "common/id.h"
+#include "server/api/api.h"
+#include "server/store/store_jobs.h"
+#include "server/store/store_objects.h"
+
+enum { API_LIST_DEFAULT = 50, API_LOCATION_SIZE = 64 };
+
+struct api {
+    struct api_config config;
+    bool has_token;
+    char token_sha256[DIGEST_HEX_SIZE];
+    bool draining;
+    int64_t started_ms;
+    /* The last look at readiness, so that probes do not queue behind uploads. Loop thread. */
+    bool ready_known;
+    double ready_checked;     /* clock_seconds() */
+    struct error ready_error; /* status STATUS_OK: ready */
+};
+
+/* --- tasks: calls that wait for the disk or a check run in a helper thread, and the request sleeps --- */
+
+struct api_task {
+    struct http_post post; /* back to the loop */
+    struct api *api;
+    struct http_server *server;
+    struct http_hold *hold;
+    void (*work)(struct api_task *task); /* helper thread; fills the answer below */
+    void (*done)(struct api_task *task); /* loop thread, before the answer is sent; may be NULL */
+
+    /* what work() gets */
+    enum store_kind kind;
+    char id[ID_SIZE];
+    char name[STORE_NAME_SIZE];
+    char expected_sha256[DIGEST_HEX_SIZE]; /* of Content-Digest; "" if none */
+    struct store_upload *upload;           /* owned */
+    json_t *body;                          /* owned */
+
+    /* what it answers: error.status STATUS_OK and code with reply (204 without), or the error, with code 0 for the usual one */
+    struct error error;
+    unsigned code;
+    json_t *reply;
+    char location[API_LOCATION_SIZE];
+};
+
+/* A task of this request, or NULL after replying 503 (no memory, draining). */
+struct api_task *api_task_new(struct http_request *request, struct api *api, void (*work)(struct api_task *task));
+/* Holds the request and starts the task, or replies with why not. Takes the task. */
+void api_task_start(struct http_request *request, struct api_task *task);
+
+/* --- parts of requests --- */
+
+/* ?limit= and ?after= of a list; `prefix` of the ids, NULL: any number (events). */
+struct api_page {
+    size_t limit;
+    const char *after; /* NULL: from the start */
+};
+enum status api_read_page(struct http_request *request, const char *prefix, struct api_page *page, struct error *error);
+/* {"data": [...], "has_more", "next_after"}; takes `data`; `last` may be NULL. */
+json_t *api_list_json(json_t *data, bool has_more, json_t *last);
+/* The id of the path; replies 404 and gives NULL if it is not one of this prefix. */
+const char *api_path_id(struct http_request *request, const char *prefix);
+/* Replies 400 to an error of how the request is written. */
+void api_reply_malformed(struct http_request *request, const struct error *error);
+
+/* --- documents; new references, NULL without memory --- */
+
+json_t *api_time_json(int64_t wall_ms); /* RFC 3339, null for 0 */
+json_t *api_object_json(enum store_kind kind, const struct store_object *object);
+json_t *api_job_json(const struct store_job *job);
+json_t *api_event_json(const struct store_event *event);
+
+/* api_job_request.c: reads the body of POST /v1/jobs; strings are borrowed from `body`. */
+enum status api_job_request_read(const json_t *body, struct store_job_request *request, struct error *error);
+
+/* api_objects.c: models and samples are two tables of one shape. */
+void api_objects_begin(struct http_request *request, struct api *api, enum store_kind kind);
+void api_objects_create(struct http_request *request, struct api *api, enum store_kind kind);
+void api_objects_list(struct http_request *request, struct api *api, enum store_kind kind);
+void api_objects_get(struct http_request *request, struct api *api, enum store_kind kind);
+void api_objects_content(struct http_request *request, struct api *api, enum store_kind kind);
+void api_objects_delete(struct http_request *request, struct api *api, enum store_kind kind);
+
+/* --- handlers, one file a resource --- */
+
+http_handler api_models_begin, api_models_create, api_models_list, api_models_get, api_models_content,
+    api_models_delete;
+http_handler api_samples_begin, api_samples_create, api_samples_list, api_samples_get, api_samples_content,
+    api_samples_delete;
+http_handler api_jobs_create, api_jobs_list, api_jobs_get, api_jobs_cancel, api_jobs_retry, api_jobs_delete;
+http_handler api_events_get;
+http_handler api_result_get, api_artifacts_list, api_artifacts_get;
+http_handler api_capabilities_get;
+http_handler api_health_live, api_health_ready, api_health_server;
+http_handler api_metrics_get;
+http_handler api_openapi_get;
+http_handler api_dashboard_index, api_dashboard_file;
+
+#endif

@@ -1,0 +1,45 @@
+/* The route table, in the order of the interface's documentation. */
+#include "server/api/api_internal.h"
+
+#define OPEN HTTP_SCOPE_OPEN
+#define READ HTTP_SCOPE_READ
+#define WRITE HTTP_SCOPE_WRITE
+
+/* clang-format off */
+const struct http_route api_routes[] = {
+    {"GET",    "/healthz",                       OPEN,  HTTP_BODY_NONE, NULL, api_health_live},
+    {"GET",    "/readyz",                        OPEN,  HTTP_BODY_NONE, NULL, api_health_ready},
+    {"GET",    "/v2",                            OPEN,  HTTP_BODY_NONE, NULL, api_health_server},
+    {"GET",    "/v2/health/live",                OPEN,  HTTP_BODY_NONE, NULL, api_health_live},
+    {"GET",    "/v2/health/ready",               OPEN,  HTTP_BODY_NONE, NULL, api_health_ready},
+    {"GET",    "/metrics",                       HTTP_SCOPE_METRICS, HTTP_BODY_NONE, NULL, api_metrics_get},
+    {"GET",    "/openapi.json",                  OPEN,  HTTP_BODY_NONE, NULL, api_openapi_get},
+    {"GET",    "/",                              OPEN,  HTTP_BODY_NONE, NULL, api_dashboard_index},
+    {"GET",    "/ui/{file}",                     OPEN,  HTTP_BODY_NONE, NULL, api_dashboard_file},
+    {"GET",    "/v1/capabilities",               READ,  HTTP_BODY_NONE, NULL, api_capabilities_get},
+    {"POST",   "/v1/models",                     WRITE, HTTP_BODY_STREAM, api_models_begin, api_models_create},
+    {"PUT",    "/v1/models",                     WRITE, HTTP_BODY_STREAM, api_models_begin, api_models_create}, /* curl -T */
+    {"GET",    "/v1/models",                     READ,  HTTP_BODY_NONE, NULL, api_models_list},
+    {"GET",    "/v1/models/{id}",                READ,  HTTP_BODY_NONE, NULL, api_models_get},
+    {"GET",    "/v1/models/{id}/content",        READ,  HTTP_BODY_NONE, NULL, api_models_content},
+    {"DELETE", "/v1/models/{id}",                WRITE, HTTP_BODY_NONE, NULL, api_models_delete},
+    {"POST",   "/v1/samples",                    WRITE, HTTP_BODY_STREAM, api_samples_begin, api_samples_create},
+    {"PUT",    "/v1/samples",                    WRITE, HTTP_BODY_STREAM, api_samples_begin, api_samples_create},
+    {"GET",    "/v1/samples",                    READ,  HTTP_BODY_NONE, NULL, api_samples_list},
+    {"GET",    "/v1/samples/{id}",               READ,  HTTP_BODY_NONE, NULL, api_samples_get},
+    {"GET",    "/v1/samples/{id}/content",       READ,  HTTP_BODY_NONE, NULL, api_samples_content},
+    {"DELETE", "/v1/samples/{id}",               WRITE, HTTP_BODY_NONE, NULL, api_samples_delete},
+    {"POST",   "/v1/jobs",                       WRITE, HTTP_BODY_JSON, NULL, api_jobs_create},
+    {"GET",    "/v1/jobs",                       READ,  HTTP_BODY_NONE, NULL, api_jobs_list},
+    {"GET",    "/v1/jobs/{id}",                  READ,  HTTP_BODY_NONE, NULL, api_jobs_get},
+    {"DELETE", "/v1/jobs/{id}",                  WRITE, HTTP_BODY_NONE, NULL, api_jobs_delete},
+    {"POST",   "/v1/jobs/{id}/cancel",           WRITE, HTTP_BODY_NONE, NULL, api_jobs_cancel},
+    {"POST",   "/v1/jobs/{id}/retry",            WRITE, HTTP_BODY_NONE, NULL, api_jobs_retry},
+    {"GET",    "/v1/jobs/{id}/events",           READ,  HTTP_BODY_NONE, NULL, api_events_get},
+    {"GET",    "/v1/jobs/{id}/result",           READ,  HTTP_BODY_NONE, NULL, api_result_get},
+    {"GET",    "/v1/jobs/{id}/artifacts",        READ,  HTTP_BODY_NONE, NULL, api_artifacts_list},
+    {"GET",    "/v1/jobs/{id}/artifacts/{name}", READ,  HTTP_BODY_NONE, NULL, api_artifacts_get},
+};
+/* clang-format on */
+
+const size_t api_route_count = sizeof(api_routes) / sizeof(api_routes[0]);

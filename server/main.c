@@ -1,0 +1,52 @@
+/* onpd: a table of contents. The same binary is also the child that runs one job. */
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "common/log.h"
+#include "common/words.h"
+#include "server/app.h"
+#include "server/jobs/job_child.h"
+#include "server/settings.h"
+
+static int fail(const struct error *error, int code) {
+    (void)fprintf(stderr, "onpd: %s%s%s\n", error->where, error->where[0] != '\0' ? ": " : "", error->message);
+    return code;
+}
+
+static int serve(const struct settings *settings) {
+    struct app *app = NULL;
+    struct error error = {0};
+
+    if (app_start(settings, &app, &error) != STATUS_OK) {
+        return fail(&error, EXIT_FAILED);
+    }
+    app_run(app);
+    app_free(app);
+    return EXIT_DONE;
+}
+
+int main(int argc, char **argv) {
+    struct settings settings;
+    struct error error = {0};
+    int code = EXIT_DONE;
+
+    json_object_seed(0); /* once, before there are threads */
+    if (argc > 1 && strcmp(argv[1], JOB_CHILD_ARGUMENT) == 0) {
+        return job_child_main(argc, argv, &app_methods);
+    }
+    if (settings_load(&settings, argc, argv, &error) != STATUS_OK) {
+        code = fail(&error, EXIT_USAGE);
+    } else if (settings.help) {
+        settings_print_help(stdout);
+    } else if (settings.version) {
+        (void)printf("onpd %s\n", ONP_VERSION);
+    } else if (settings.print_config) {
+        settings_print(stdout, &settings);
+    } else if (!settings.check) {
+        log_set_level(settings.log_level);
+        code = serve(&settings);
+    }
+    settings_deinit(&settings);
+    return code;
+}
