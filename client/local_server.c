@@ -64,8 +64,25 @@ static enum status make_folder(struct local_server *server, struct error *error)
     return status;
 }
 
+/* Our environment without ONP_...: those are settings of onpd, too, and meant for another one (ONP_TOKEN, ONP_LISTEN).
+ * The strings stay those of `environ`; mem_free() the array. */
+static char **make_environment(void) {
+    size_t count = 0;
+    size_t kept = 0;
+    while (environ[count] != NULL) {
+        count++;
+    }
+    char **result = mem_calloc(count + 1, sizeof *result);
+    for (size_t i = 0; result != NULL && i < count; i++) {
+        if (strncmp(environ[i], "ONP_", 4) != 0) {
+            result[kept++] = environ[i];
+        }
+    }
+    return result;
+}
+
 /* In the child between fork and exec: only async-signal-safe calls. */
-static void become_onpd(const char *path, char *const argv[], int log_fd, pid_t parent) {
+static void become_onpd(const char *path, char *const argv[], char *const env[], int log_fd, pid_t parent) {
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_handler = SIG_DFL;
@@ -77,7 +94,7 @@ static void become_onpd(const char *path, char *const argv[], int log_fd, pid_t 
         dup2(log_fd, STDERR_FILENO) < 0) {
         _exit(126);
     }
-    (void)execvp(path, argv);
+    (void)execvpe(path, argv, env);
     static const char message[] = "cannot execute onpd: it is neither beside onp nor in PATH; set ONPD\n";
     ssize_t ignored = write(STDERR_FILENO, message, sizeof message - 1);
     (void)ignored;
@@ -92,22 +109,24 @@ static enum status spawn(struct local_server *server, uint64_t threads, struct e
         return status;
     }
     (void)snprintf(threads_text, sizeof threads_text, "%llu", (unsigned long long)threads);
-    char *argv[] = {path,           (char[]){"--unix"},
-                    server->socket, (char[]){"--data"},
-                    server->data,   (char[]){"--workers"},
-                    (char[]){"1"},  (char[]){"--threads"},
-                    threads_text,   NULL};
-    if (threads == 0) {
-        argv[7] = NULL;
+    char unix_option[] = "--unix", data_option[] = "--data", threads_option[] = "--threads";
+    char workers[] = "--workers=1", drain[] = "--drain=0", grace[] = "--cancel-grace=2";
+    /* threads 0 is onpd's default: one a core. */
+    char *argv[] = {path,  unix_option, server->socket, data_option,  server->data, workers,
+                    drain, grace,       threads_option, threads_text, NULL};
+    char **env = make_environment();
+    if (env == NULL) {
+        return error_no_memory(error, "an environment");
     }
     int log_fd = open(server->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (log_fd < 0) {
-        return error_io(error, NULL, "failed to create %s", server->log);
+        status = error_io(error, NULL, "failed to create %s", server->log);
+        goto done;
     }
     pid_t parent = getpid();
     pid_t pid = fork();
     if (pid == 0) {
-        become_onpd(path, argv, log_fd, parent);
+        become_onpd(path, argv, env, log_fd, parent);
     }
     if (pid < 0) {
         status = error_io(error, NULL, "failed to start onpd");
@@ -115,6 +134,8 @@ static enum status spawn(struct local_server *server, uint64_t threads, struct e
         server->pid = pid;
     }
     (void)close(log_fd);
+done:
+    mem_free(env);
     return status;
 }
 
