@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "server/nn/kernels.h"
 #include "server/nn/network.h"
 
 /* A convolution over n samples: x (n, C, H, W), weight (M, C/group, kH, kW), y (n, M, out_height, out_width). */
@@ -37,6 +38,9 @@ struct conv_backend {
 
 /* im2col and OpenBLAS: every shape and pass; the reference. */
 const struct conv_backend *backend_blas(void);
+/* Our own kernels for AVX2 or AVX-512: forward and backward by data, one group, stride 1 or 2. NULL if this machine
+ * lacks the instructions, and for KERNELS_PORTABLE. */
+const struct conv_backend *backend_direct(enum kernels_level level);
 
 /* The backend that measured fastest for this shape and pass on this kind of machine; it supports it. */
 const struct conv_backend *backend_conv(const struct conv_shape *shape, enum conv_pass pass);

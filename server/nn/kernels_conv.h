@@ -1,0 +1,48 @@
+/* The inner kernels of the direct convolution (backend_direct.c), one set a instruction set; kernels_conv_loops.h holds
+ * the code once. A vector is `lanes` output channels of one output position; a block keeps one or two vectors for each of
+ * a few positions in registers and walks all input channels and taps. Each output is one chain of multiply-adds in the
+ * order of channels and taps, so its value does not depend on how positions are grouped into blocks. */
+#ifndef ONP_SERVER_NN_KERNELS_CONV_H
+#define ONP_SERVER_NN_KERNELS_CONV_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "server/nn/kernels.h"
+
+enum { CONV_ROWS_MAX = 4, CONV_POSITIONS_MAX = 14 };
+
+/* Positions are (row r, column j) for r < rows, j < columns; both numbers and `step` choose the function. */
+struct conv_block {
+    const float *rows[CONV_ROWS_MAX]; /* input of column 0 of each row, channel 0, tap offset 0 */
+    float *out[CONV_ROWS_MAX];        /* where column 0 of each row goes: wide * lanes floats */
+    size_t out_step;                  /* floats between columns in out */
+    size_t channels, plane;           /* input channels and the floats between them */
+    size_t taps;
+    const size_t *offsets; /* (taps) floats */
+    const float *weight;   /* (channels, taps, wide * lanes) */
+    const float *bias;     /* (wide * lanes): where the sums start */
+};
+
+struct conv_kernels {
+    const char *name;
+    size_t lanes;
+    size_t positions_max; /* of a block */
+    /* The function for blocks of `wide` (1 or 2) vectors, rows x columns positions (rows <= CONV_ROWS_MAX, their product
+     * <= positions_max), and inputs of neighbouring columns `step` (1 or 2) floats apart. */
+    void (*(*block)(size_t wide, size_t rows, size_t columns, size_t step))(const struct conv_block *block);
+    /* dst (columns, rows) = or += the transpose of src (rows, columns); strides are floats between lines. */
+    void (*transpose)(size_t rows, size_t columns, const float *src, size_t src_stride, float *dst, size_t dst_stride,
+                      bool accumulate);
+};
+
+/* The best set this machine runs; NULL if it has none. */
+const struct conv_kernels *conv_kernels(void);
+/* Of one level; NULL if this build or this machine has none (always for KERNELS_PORTABLE). */
+const struct conv_kernels *conv_kernels_at(enum kernels_level level);
+
+/* Of kernels_avx2_conv.c and kernels_avx512_conv.c: NULL in builds for other machines. */
+const struct conv_kernels *conv_kernels_avx2(void);
+const struct conv_kernels *conv_kernels_avx512(void);
+
+#endif
