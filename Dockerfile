@@ -27,6 +27,8 @@ VOLUME /var/lib/onp
 EXPOSE 8080
 HEALTHCHECK --interval=30s --timeout=5s --start-period=10s --retries=3 \
     CMD curl --fail --silent --show-error --max-time 4 http://127.0.0.1:8080/healthz || exit 1
+# Settings of onpd by environment. Loopback is the safe default; to reach it from outside the container:
+#   docker run -p 127.0.0.1:8080:8080 -e ONP_LISTEN=0.0.0.0:8080 -e ONP_INSECURE=true -e ONP_TOKEN=... onp
+# and a proxy with TLS in front of it as soon as other machines are to reach it.
+ENV ONP_LISTEN=127.0.0.1:8080 ONP_DATA=/var/lib/onp
 ENTRYPOINT ["onpd"]
-# Listening beyond loopback needs a token and TLS, or a proxy in front that has them: see SECURITY.md.
-CMD ["--listen", "127.0.0.1:8080", "--data", "/var/lib/onp"]
