@@ -19,6 +19,14 @@ static void sink_close(void *user) {
     store_upload_abort(user);
 }
 
+static bool is_utf8(const char *text) {
+    json_t *string = json_string(text); /* NULL for anything else */
+    bool valid = string != NULL;
+
+    json_decref(string);
+    return valid;
+}
+
 /* Everything that can be refused before the bytes come is refused here. */
 static enum status check_upload(struct http_request *request, struct error *error) {
     static const char *const known[] = {"name", NULL};
@@ -32,6 +40,9 @@ static enum status check_upload(struct http_request *request, struct error *erro
     if (name != NULL && strlen(name) >= STORE_NAME_SIZE) {
         return error_set(error, STATUS_INVALID, NULL, "failed to read ?name=: got %zu bytes, expected at most %d",
                          strlen(name), STORE_NAME_SIZE - 1);
+    }
+    if (name != NULL && !is_utf8(name)) {
+        return error_set(error, STATUS_INVALID, NULL, "failed to read ?name=: expected UTF-8");
     }
     return digest != NULL ? content_digest_read(digest, sha256, error) : STATUS_OK;
 }

@@ -61,6 +61,18 @@ static json_t *problem_errors(const struct error *error) {
     return entry == NULL ? NULL : json_pack("[o]", entry);
 }
 
+/* The path with '?' for what is not ASCII, as jansson takes only UTF-8 and a path may hold any bytes. */
+static json_t *instance_json(const char *path) {
+    char text[512];
+    size_t length = 0;
+
+    for (; path[length] != '\0' && length + 1 < sizeof(text); length++) {
+        text[length] = (unsigned char)path[length] < 0x80 ? path[length] : '?';
+    }
+    text[length] = '\0';
+    return json_string(text);
+}
+
 json_t *http_problem_make(unsigned code, const struct error *error, const char *instance) {
     const struct problem_row *row = problem_row(code);
     const char *detail = error->message;
@@ -71,8 +83,9 @@ json_t *http_problem_make(unsigned code, const struct error *error, const char *
         detail = code == 503 ? "The server cannot do this now; try again later."
                              : "The server met an error of its own; its log has the request id.";
     }
-    problem = json_pack("{s:s, s:s, s:i, s:s, s:s}", "type", row != NULL ? row->type : "about:blank", "title",
-                        http_problem_title(code), "status", (int)code, "detail", detail, "instance", instance);
+    problem =
+        json_pack("{s:s, s:s, s:i, s:s, s:o}", "type", row != NULL ? row->type : "about:blank", "title",
+                  http_problem_title(code), "status", (int)code, "detail", detail, "instance", instance_json(instance));
     if (problem != NULL && about_content && error->where[0] != '\0' &&
         json_object_set_new(problem, "errors", problem_errors(error)) != 0) {
         json_decref(problem);

@@ -1,0 +1,644 @@
+/* The server over real sockets: bodies, limits, framing, files, waiting, holding, streams, draining. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/file.h"
+#include "common/mem.h"
+#include "tests/support/cm.h"
+#include "tests/support/scratch.h"
+#include "tests/unit/http/live.h"
+
+#define CLOSE "Host: localhost\r\nConnection: close\r\n"
+
+/* What the handlers work on. */
+struct world {
+    struct live live;
+    struct scratch scratch;
+    char file[4096];
+    atomic_int version; /* of the document at /doc, and of the stream's next event */
+    atomic_int closed;  /* sinks closed without being taken */
+    pthread_t helper;
+    struct http_post post;
+    struct http_hold *hold;
+    bool release_held; /* false: the helper never answers */
+};
+
+static void get_hello(struct http_request *request, void *context) {
+    (void)context;
+    http_reply_json(request, 200, json_pack("{s:s, s:s?}", "hello", "world", "q", http_request_query(request, "q")));
+}
+
+static void post_echo(struct http_request *request, void *context) {
+    struct error error = {0};
+    json_t *json = NULL;
+
+    (void)context;
+    if (http_request_json(request, &json, &error) != STATUS_OK) {
+        http_reply_problem(request, 400, &error);
+        return;
+    }
+    http_reply_json(request, 200, json_pack("{s:o}", "got", json));
+}
+
+struct counter {
+    struct world *world;
+    size_t bytes;
+};
+
+static enum status count_bytes(void *user, const void *data, size_t length, struct error *error) {
+    struct counter *counter = user;
+
+    counter->bytes += length;
+    if (memchr(data, '!', length) != NULL) {
+        return error_set(error, STATUS_UNAVAILABLE, NULL, "failed to take '!'");
+    }
+    return STATUS_OK;
+}
+
+static void close_counter(void *user) {
+    struct counter *counter = user;
+
+    atomic_fetch_add(&counter->world->closed, 1);
+    mem_free(counter);
+}
+
+static void begin_upload(struct http_request *request, void *context) {
+    struct counter *counter = mem_calloc(1, sizeof(*counter));
+
+    assert_non_null(counter);
+    counter->world = context;
+    http_request_set_sink(request, &(struct http_sink){counter, count_bytes, close_counter});
+}
+
+static void post_upload(struct http_request *request, void *context) {
+    struct counter *counter = http_request_take_sink(request);
+
+    (void)context;
+    http_reply_header(request, "Location", "/upload/1");
+    http_reply_json(request, 201, json_pack("{s:I}", "bytes", (json_int_t)counter->bytes));
+    mem_free(counter);
+}
+
+static void get_file(struct http_request *request, void *context) {
+    const struct world *world = context;
+    http_reply_file(request, world->file, "application/octet-stream", "abc", "digits.bin");
+}
+
+static void get_doc(struct http_request *request, void *context) {
+    struct world *world = context;
+    const char *wait = http_request_query(request, "wait");
+
+    http_reply_json_or_wait(request, json_pack("{s:i}", "version", atomic_load(&world->version)), "doc",
+                            wait != NULL ? 2.0 : 0.0);
+}
+
+static void released(struct http_post *post) {
+    struct world *world = (struct world *)((char *)post - offsetof(struct world, post));
+    struct http_request *request = http_hold_release(world->hold);
+
+    world->hold = NULL;
+    if (request != NULL) {
+        http_reply_json(request, 202, json_pack("{s:b}", "held", 1));
+    }
+}
+
+static void *help(void *user) {
+    struct world *world = user;
+
+    (void)usleep(50000);
+    http_server_post(world->live.server, &world->post);
+    return NULL;
+}
+
+static void get_held(struct http_request *request, void *context) {
+    struct world *world = context;
+
+    world->hold = http_request_hold(request);
+    assert_non_null(world->hold);
+    world->post.run = released;
+    if (world->release_held) {
+        assert_int_equal(pthread_create(&world->helper, NULL, help, world), 0);
+    }
+}
+
+static void get_silent(struct http_request *request, void *context) {
+    (void)request;
+    (void)context;
+}
+
+/* Events 1..3 as the world's version reaches them; the third is the last. */
+struct events {
+    struct world *world;
+    int sent;
+};
+
+static enum http_pull pull_event(void *user, struct buf *out, bool idle, bool draining) {
+    struct events *events = user;
+
+    if (draining || events->sent == 3) {
+        return HTTP_PULL_END;
+    }
+    if (atomic_load(&events->world->version) > events->sent) {
+        events->sent++;
+        (void)buf_printf(out, "id: %d\n\n", events->sent);
+        return events->sent == 3 ? HTTP_PULL_END : HTTP_PULL_MORE;
+    }
+    if (idle) {
+        (void)buf_append_text(out, ": ping\n\n");
+        return HTTP_PULL_MORE;
+    }
+    return HTTP_PULL_WAIT;
+}
+
+static void get_stream(struct http_request *request, void *context) {
+    struct events *events = mem_calloc(1, sizeof(*events));
+
+    assert_non_null(events);
+    events->world = context;
+    http_reply_stream(request, "text/event-stream", &(struct http_stream){events, pull_event, mem_free, "doc", 0.1});
+}
+
+static const struct http_route routes[] = {
+    {"GET", "/hello", HTTP_SCOPE_READ, HTTP_BODY_NONE, NULL, get_hello},
+    {"POST", "/echo", HTTP_SCOPE_WRITE, HTTP_BODY_JSON, NULL, post_echo},
+    {"POST", "/upload", HTTP_SCOPE_WRITE, HTTP_BODY_STREAM, begin_upload, post_upload},
+    {"GET", "/file", HTTP_SCOPE_READ, HTTP_BODY_NONE, NULL, get_file},
+    {"GET", "/doc", HTTP_SCOPE_READ, HTTP_BODY_NONE, NULL, get_doc},
+    {"GET", "/held", HTTP_SCOPE_READ, HTTP_BODY_NONE, NULL, get_held},
+    {"GET", "/silent", HTTP_SCOPE_READ, HTTP_BODY_NONE, NULL, get_silent},
+    {"GET", "/stream", HTTP_SCOPE_READ, HTTP_BODY_NONE, NULL, get_stream},
+    {"GET", "/admin", HTTP_SCOPE_ADMIN, HTTP_BODY_NONE, NULL, get_hello},
+};
+
+static enum status guard(struct http_request *request, const struct http_route *route, void *context, unsigned *code,
+                         struct error *error) {
+    (void)request;
+    (void)context;
+    if (route->scope == HTTP_SCOPE_ADMIN) {
+        *code = 401;
+        return error_set(error, STATUS_INVALID, NULL, "failed to admit: not the admin");
+    }
+    return STATUS_OK;
+}
+
+enum { MAX_UPLOAD = 3 << 20, FILE_SIZE = 1000 };
+
+static int setup(void **state) {
+    static struct world world;
+    struct http_config config;
+    char digits[FILE_SIZE];
+    struct error error = {0};
+
+    memset(&world, 0, sizeof(world));
+    world.release_held = true;
+    scratch_make(&world.scratch);
+    (void)snprintf(world.file, sizeof(world.file), "%s", scratch_path(&world.scratch, "digits.bin"));
+    for (size_t i = 0; i < sizeof(digits); i++) {
+        digits[i] = (char)('0' + i % 10);
+    }
+    assert_int_equal(file_write_atomic(world.file, digits, sizeof(digits), &error), STATUS_OK);
+    http_config_init(&config);
+    config.routes = routes;
+    config.route_count = sizeof(routes) / sizeof(routes[0]);
+    config.context = &world;
+    config.guard = guard;
+    config.max_upload = MAX_UPLOAD;
+    config.slow_window_s = 0.6;
+    config.slow_window_bytes = 1000;
+    config.idle_timeout_s = 5;
+    live_start(&world.live, &config);
+    *state = &world;
+    return 0;
+}
+
+static int teardown(void **state) {
+    struct world *world = *state;
+
+    live_stop(&world->live);
+    scratch_remove(&world->scratch);
+    return 0;
+}
+
+static void test_get(void **state) {
+    struct world *world = *state;
+    const char *answer =
+        live_ask(&world->live, "GET /hello?q=a%20b HTTP/1.1\r\nX-Request-Id: my.id-7\r\n" CLOSE "\r\n");
+
+    assert_int_equal(live_code(answer), 200);
+    assert_string_equal(live_body(answer), "{\"hello\":\"world\",\"q\":\"a b\"}\n");
+    assert_non_null(strstr(answer, "X-Request-Id: my.id-7\r\n"));
+    assert_non_null(strstr(answer, "X-Content-Type-Options: nosniff\r\n"));
+    assert_non_null(strstr(answer, "ETag: \""));
+    answer = live_ask(&world->live, "GET /hello HTTP/1.1\r\nX-Request-Id: not allowed\r\n" CLOSE "\r\n");
+    assert_non_null(strstr(answer, "X-Request-Id: req_"));
+}
+
+static void test_head(void **state) {
+    struct world *world = *state;
+    const char *answer = live_ask(&world->live, "HEAD /hello HTTP/1.1\r\n" CLOSE "\r\n");
+
+    assert_int_equal(live_code(answer), 200);
+    assert_string_equal(live_body(answer), "");
+    assert_non_null(strstr(answer, "Content-Length: 27\r\n"));
+}
+
+static void test_not_modified(void **state) {
+    struct world *world = *state;
+    char etag[80], text[256];
+    const char *answer = live_ask(&world->live, "GET /hello HTTP/1.1\r\n" CLOSE "\r\n"), *at = strstr(answer, "ETag: ");
+
+    assert_non_null(at);
+    (void)snprintf(etag, sizeof(etag), "%.*s", (int)strcspn(at + 6, "\r"), at + 6);
+    (void)snprintf(text, sizeof(text), "GET /hello HTTP/1.1\r\nIf-None-Match: \"x\", %s\r\n" CLOSE "\r\n", etag);
+    answer = live_ask(&world->live, text);
+    assert_int_equal(live_code(answer), 304);
+    assert_non_null(strstr(answer, etag));
+}
+
+static void test_errors(void **state) {
+    static const struct {
+        int code;
+        const char *text, *contains;
+    } cases[] = {
+        {404, "GET /nothing HTTP/1.1\r\n" CLOSE "\r\n", "/problems/not-found"},
+        {404, "GET /%ff HTTP/1.1\r\n" CLOSE "\r\n", "\"instance\":\"/?\""},
+        {405, "POST /hello HTTP/1.1\r\n" CLOSE "Content-Length: 0\r\n\r\n", "Allow: GET, HEAD\r\n"},
+        {400, "GET /hello%zz HTTP/1.1\r\n" CLOSE "\r\n", "/problems/malformed"},
+        {401, "GET /admin HTTP/1.1\r\n" CLOSE "\r\n", "WWW-Authenticate: Bearer"},
+        {413, "GET /hello HTTP/1.1\r\n" CLOSE "Content-Length: 2\r\n\r\nab", "/problems/too-large"},
+        {413, "POST /echo HTTP/1.1\r\n" CLOSE "Content-Length: 1048577\r\n\r\n", "1048576"},
+        {413, "POST /upload HTTP/1.1\r\n" CLOSE "Content-Length: 3145729\r\n\r\n", "3145728"},
+        {415, "POST /echo HTTP/1.1\r\n" CLOSE "Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}",
+         "application/json"},
+        {415,
+         "POST /upload HTTP/1.1\r\n" CLOSE
+         "Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 2\r\n\r\n{}",
+         "--data-binary"},
+        {415, "POST /upload HTTP/1.1\r\n" CLOSE "Content-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+         "Content-Encoding"},
+        {400, "POST /echo HTTP/1.1\r\n" CLOSE "Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{]",
+         "line 1 column"},
+        {500, "GET /silent HTTP/1.1\r\n" CLOSE "\r\n", "/problems/internal"},
+    };
+    struct world *world = *state;
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const char *answer = live_ask(&world->live, cases[i].text);
+        assert_int_equal(live_code(answer), cases[i].code);
+        assert_non_null(strstr(answer, cases[i].contains));
+        assert_non_null(strstr(answer, "Content-Type: application/problem+json\r\n"));
+    }
+}
+
+static void test_json_body(void **state) {
+    struct world *world = *state;
+    const char *answer =
+        live_ask(&world->live, "POST /echo HTTP/1.1\r\n" CLOSE "Content-Type: application/json; charset=utf-8\r\n"
+                               "Transfer-Encoding: chunked\r\n\r\n4\r\n{\"a\"\r\n3\r\n:1}\r\n0\r\n\r\n");
+
+    assert_int_equal(live_code(answer), 200);
+    assert_string_equal(live_body(answer), "{\"got\":{\"a\":1}}\n");
+}
+
+/* Each of these would be read as something else by another parser; none may reach a handler, each closes. */
+static void test_framing(void **state) {
+    static const struct {
+        const char *text;
+        size_t length;
+    } cases[] = {
+#define CASE(text) {text, sizeof(text) - 1}
+        CASE("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"),
+        CASE("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}"),
+        CASE("GET /hello HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"),
+        CASE("GET /hello HTTP/1.1\r\nHost: a\r\nX: y\r\n folded\r\n\r\n"),
+        CASE("GET /hello HTTP/1.1\r\nHost: a\r\nX: y\r\n\tfolded\r\nZ: w\r\n\r\n"),
+        CASE("GET /hello HTTP/1.1\r\nHost: a\r\nX: y\0evil\r\nZ: w\r\n\r\n"),
+        CASE("GET /hello HTTP/1.1\r\nHost: a\r\nX: y\0evil\r\n\r\n"),
+        CASE("GET /hello\0evil HTTP/1.1\r\nHost: a\r\n\r\n"),
+        CASE("GET /hello HTTP/1.1\r\nHost: a\r\nX : y\r\n\r\n"),
+        CASE("GET /hello HTTP/1.1\r\n X: y\r\nHost: a\r\n\r\n"),
+        CASE("GET /hello HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n"),
+        CASE("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n"),
+        CASE("GET /hello HTTP/1.1\r\n\r\n"),
+        CASE("GET /hello HTTP/1.1\r\nHost: a\r\nX\0: 1\r\n\r\n"),
+#undef CASE
+    };
+    struct world *world = *state;
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        double start = clock_seconds();
+        const char *answer = live_talk(&world->live, cases[i].text, cases[i].length, NULL, 4.0);
+        assert_int_equal(live_code(answer), 400);
+        assert_non_null(strstr(answer, "Connection: close\r\n"));
+        assert_true(clock_seconds() - start < 2.0); /* the server closed; we did not give up */
+    }
+}
+
+static void test_too_many_fields(void **state) {
+    static char text[8192] = "GET /hello HTTP/1.1\r\nHost: a\r\n";
+    struct world *world = *state;
+    size_t used = strlen(text);
+
+    for (int i = 0; i < 100; i++) {
+        memcpy(text + used, "X: y\r\n", 6);
+        used += 6;
+    }
+    memcpy(text + used, "\r\n", 3);
+    assert_int_equal(live_code(live_ask(&world->live, text)), 431);
+}
+
+static void test_upload(void **state) {
+    enum { SIZE = 2 << 20 };
+    struct world *world = *state;
+    char *text = mem_calloc(SIZE + 200, 1), expected[64];
+    const char *answer;
+    int head = snprintf(text, 200, "POST /upload HTTP/1.1\r\n" CLOSE "Content-Length: %d\r\n\r\n", SIZE);
+
+    memset(text + head, 'x', SIZE);
+    answer = live_talk(&world->live, text, (size_t)head + SIZE, NULL, 10.0);
+    assert_int_equal(live_code(answer), 201);
+    (void)snprintf(expected, sizeof(expected), "{\"bytes\":%d}\n", SIZE);
+    assert_string_equal(live_body(answer), expected);
+    assert_non_null(strstr(answer, "Location: /upload/1\r\n"));
+    assert_int_equal(atomic_load(&world->closed), 0);
+
+    /* The sink refuses in the middle; the rest is swallowed and the answer is the sink's. */
+    text[head + SIZE / 2] = '!';
+    answer = live_talk(&world->live, text, (size_t)head + SIZE, NULL, 10.0);
+    assert_int_equal(live_code(answer), 503);
+    assert_non_null(strstr(answer, "Retry-After: "));
+    assert_int_equal(atomic_load(&world->closed), 1);
+    mem_free(text);
+}
+
+static void test_upload_over_limit_in_chunks(void **state) {
+    enum { CHUNK = 1 << 20, CHUNKS = 4 };
+    struct world *world = *state;
+    char *text = mem_calloc(CHUNKS * (CHUNK + 16) + 200, 1);
+    const char *answer;
+    size_t used = (size_t)snprintf(text, 200, "POST /upload HTTP/1.1\r\n" CLOSE "Transfer-Encoding: chunked\r\n\r\n");
+
+    for (int i = 0; i < CHUNKS; i++) {
+        used += (size_t)snprintf(text + used, 16, "%x\r\n", (unsigned)CHUNK);
+        memset(text + used, 'x', CHUNK);
+        used += CHUNK;
+        memcpy(text + used, "\r\n", 2);
+        used += 2;
+    }
+    memcpy(text + used, "0\r\n\r\n", 5);
+    answer = live_talk(&world->live, text, used + 5, NULL, 10.0);
+    assert_int_equal(live_code(answer), 413);
+    mem_free(text);
+}
+
+static void wait_for_closed(struct world *world, int count) {
+    double end = clock_seconds() + 5.0;
+
+    while (atomic_load(&world->closed) < count && clock_seconds() < end) {
+        (void)usleep(10000);
+    }
+    assert_int_equal(atomic_load(&world->closed), count);
+}
+
+static void test_broken_upload(void **state) {
+    struct world *world = *state;
+
+    (void)live_talk(&world->live, "POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc", 58, NULL, 0.1);
+    wait_for_closed(world, 1);
+}
+
+/* Below the least rate the connection is cut, though it is never silent for long. */
+static void test_slow_drip(void **state) {
+    struct world *world = *state;
+    int fd = live_connect(&world->live);
+    static const char head[] = "POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n";
+    double start = clock_seconds();
+    bool cut = false;
+
+    assert_int_equal(write(fd, head, sizeof(head) - 1), sizeof(head) - 1);
+    while (!cut && clock_seconds() - start < 4.0) {
+        cut = send(fd, "x", 1, MSG_NOSIGNAL) != 1;
+        (void)usleep(50000);
+    }
+    (void)close(fd);
+    assert_true(cut);
+    wait_for_closed(world, 1);
+}
+
+static void test_file(void **state) {
+    static const struct {
+        const char *fields;
+        int code;
+        const char *contains, *body;
+    } cases[] = {
+        {"Range: bytes=10-14\r\n", 206, "Content-Range: bytes 10-14/1000\r\n", "01234"},
+        {"Range: bytes=-3\r\n", 206, "Content-Range: bytes 997-999/1000\r\n", "789"},
+        {"Range: bytes=10-14\r\nIf-Range: \"abc\"\r\n", 206, "Content-Length: 5\r\n", "01234"},
+        {"Range: bytes=10-14\r\nIf-Range: \"old\"\r\n", 200, "Content-Length: 1000\r\n", NULL},
+        {"Range: bytes=1000-\r\n", 416, "Content-Range: bytes */1000\r\n", NULL},
+        {"", 200, "Accept-Ranges: bytes\r\n", NULL},
+        {"", 200, "Content-Disposition: attachment; filename=\"digits.bin\"\r\n", NULL},
+        {"If-None-Match: \"abc\"\r\n", 304, "ETag: \"abc\"\r\n", ""},
+    };
+    struct world *world = *state;
+    char text[512];
+
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        const char *answer;
+        (void)snprintf(text, sizeof(text), "GET /file HTTP/1.1\r\n" CLOSE "%s\r\n", cases[i].fields);
+        answer = live_ask(&world->live, text);
+        assert_int_equal(live_code(answer), cases[i].code);
+        assert_non_null(strstr(answer, cases[i].contains));
+        if (cases[i].body != NULL) {
+            assert_string_equal(live_body(answer), cases[i].body);
+        } else if (cases[i].code == 200) {
+            assert_int_equal(strlen(live_body(answer)), FILE_SIZE);
+        }
+    }
+}
+
+static void *change_later(void *user) {
+    struct world *world = user;
+
+    (void)usleep(100000);
+    atomic_fetch_add(&world->version, 1);
+    http_server_notify(world->live.server, "other");
+    http_server_notify(world->live.server, "doc");
+    return NULL;
+}
+
+/* Asks for the document with a wait and the ETag of its present state. */
+static const char *ask_doc(struct world *world) {
+    const char *answer = live_ask(&world->live, "GET /doc HTTP/1.1\r\n" CLOSE "\r\n"), *at = strstr(answer, "ETag: ");
+    char text[256];
+
+    assert_non_null(at);
+    (void)snprintf(text, sizeof(text), "GET /doc?wait=1 HTTP/1.1\r\nIf-None-Match: %.*s\r\n" CLOSE "\r\n",
+                   (int)strcspn(at + 6, "\r"), at + 6);
+    return live_ask(&world->live, text);
+}
+
+static void test_long_poll(void **state) {
+    struct world *world = *state;
+    double start = clock_seconds();
+    pthread_t thread;
+    const char *answer;
+
+    assert_int_equal(pthread_create(&thread, NULL, change_later, world), 0);
+    answer = ask_doc(world);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(live_code(answer), 200);
+    assert_string_equal(live_body(answer), "{\"version\":1}\n");
+    assert_true(clock_seconds() - start < 1.5);
+
+    start = clock_seconds();
+    assert_int_equal(live_code(ask_doc(world)), 304);
+    assert_true(clock_seconds() - start >= 1.9);
+}
+
+static void test_hold(void **state) {
+    struct world *world = *state;
+    const char *answer = live_ask(&world->live, "GET /held HTTP/1.1\r\n" CLOSE "\r\n");
+
+    assert_int_equal(pthread_join(world->helper, NULL), 0);
+    assert_int_equal(live_code(answer), 202);
+    assert_string_equal(live_body(answer), "{\"held\":true}\n");
+}
+
+static void *stop_soon(void *user) {
+    struct world *world = user;
+
+    (void)usleep(200000);
+    live_stop(&world->live);
+    return NULL;
+}
+
+/* Nobody releases the hold: the stop answers 503, and the late release finds no request. */
+static void test_stop_with_held_request(void **state) {
+    struct world *world = *state;
+    pthread_t thread;
+    const char *answer;
+
+    world->release_held = false;
+    assert_int_equal(pthread_create(&thread, NULL, stop_soon, world), 0);
+    answer = live_ask(&world->live, "GET /held HTTP/1.1\r\n" CLOSE "\r\n");
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(live_code(answer), 503);
+    assert_non_null(world->hold);
+    assert_null(http_hold_release(world->hold));
+    scratch_remove(&world->scratch);
+}
+
+/* A drain ends long-polls with the present state. */
+static void test_stop_with_waiting_request(void **state) {
+    struct world *world = *state;
+    double start = clock_seconds();
+    pthread_t thread;
+
+    world->live.drain_first = 0.2;
+    assert_int_equal(pthread_create(&thread, NULL, stop_soon, world), 0);
+    assert_int_equal(live_code(ask_doc(world)), 304);
+    assert_true(clock_seconds() - start < 1.5);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    scratch_remove(&world->scratch);
+}
+
+static void *change_three_times(void *user) {
+    struct world *world = user;
+
+    for (int i = 0; i < 3; i++) {
+        (void)usleep(450000);
+        atomic_fetch_add(&world->version, 1);
+        http_server_notify(world->live.server, "doc");
+    }
+    return NULL;
+}
+
+static void test_stream(void **state) {
+    struct world *world = *state;
+    pthread_t thread;
+    const char *answer, *one, *two, *three, *ping;
+
+    assert_int_equal(pthread_create(&thread, NULL, change_three_times, world), 0);
+    answer = live_ask(&world->live, "GET /stream HTTP/1.1\r\n" CLOSE "\r\n");
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(live_code(answer), 200);
+    assert_non_null(strstr(answer, "text/event-stream"));
+    one = strstr(answer, "id: 1");
+    two = strstr(answer, "id: 2");
+    three = strstr(answer, "id: 3");
+    ping = strstr(answer, ": ping");
+    assert_non_null(one);
+    assert_non_null(ping);
+    assert_true(ping < two && one < two && two < three);
+}
+
+static void test_keep_alive(void **state) {
+    struct world *world = *state;
+    static const char two[] = "GET /hello HTTP/1.1\r\nHost: a\r\n\r\nGET /hello?q=last HTTP/1.1\r\nHost: a\r\n\r\n";
+    const char *answer = live_talk(&world->live, two, sizeof(two) - 1, "last", 5.0);
+
+    assert_non_null(strstr(answer, "\"q\":null"));
+    assert_non_null(strstr(answer, "\"q\":\"last\""));
+}
+
+struct stats_reader {
+    struct http_post post;
+    struct http_server *server;
+    uint64_t found, missed;
+    atomic_bool done;
+};
+
+/* Loop thread, where the numbers live. */
+static void read_stats(struct http_post *post) {
+    struct stats_reader *reader = (struct stats_reader *)post; /* its first member */
+
+    reader->found = http_server_stats(reader->server, 0)->by_class[1];
+    reader->missed = http_server_stats(reader->server, sizeof(routes) / sizeof(routes[0]))->by_class[3];
+    atomic_store(&reader->done, true);
+}
+
+static void test_stats(void **state) {
+    struct world *world = *state;
+    struct stats_reader reader = {.post.run = read_stats, .server = world->live.server};
+
+    assert_int_equal(live_code(live_ask(&world->live, "GET /hello HTTP/1.1\r\n" CLOSE "\r\n")), 200);
+    assert_int_equal(live_code(live_ask(&world->live, "GET /none HTTP/1.1\r\n" CLOSE "\r\n")), 404);
+    http_server_post(world->live.server, &reader.post);
+    while (!atomic_load(&reader.done)) {
+        (void)usleep(1000);
+    }
+    assert_int_equal(reader.found, 1);
+    assert_int_equal(reader.missed, 1);
+}
+
+int main(void) {
+#define LIVE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define STOPS(test) cmocka_unit_test_setup(test, setup)
+    const struct CMUnitTest tests[] = {
+        LIVE(test_get),
+        LIVE(test_head),
+        LIVE(test_not_modified),
+        LIVE(test_errors),
+        LIVE(test_json_body),
+        LIVE(test_framing),
+        LIVE(test_too_many_fields),
+        LIVE(test_upload),
+        LIVE(test_upload_over_limit_in_chunks),
+        LIVE(test_broken_upload),
+        LIVE(test_slow_drip),
+        LIVE(test_file),
+        LIVE(test_long_poll),
+        LIVE(test_hold),
+        STOPS(test_stop_with_held_request),
+        STOPS(test_stop_with_waiting_request),
+        LIVE(test_stream),
+        LIVE(test_keep_alive),
+        LIVE(test_stats),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
