@@ -23,7 +23,7 @@ static const struct command COMMANDS[] = {
     {"submit", "submit MODEL --samples SAMPLES [--probe SAMPLES] [options]",
      "Queues a job; prints its id. MODEL and SAMPLES are ids or files to upload.",
      "  onp submit mdl_01J... --samples smp_01J... --seed 7\n"
-     "  onp submit model.onnx --samples clean.npz --set search.evaluations=200 --watch\n",
+     "  onp submit model.onnx --samples clean.npz --set iterations=40 --watch\n",
      cmd_submit},
     {"status", "status JOB [options]", "Shows the state of a job.",
      "  onp status job_01J...\n  onp status job_01J... --json\n", cmd_status},

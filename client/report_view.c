@@ -8,7 +8,15 @@
 #include "client/report_fields.h"
 #include "common/words.h"
 
-enum { CELL_SIZE = 32, NAME_SIZE = 48, BAR_CELLS = 24, LAYERS_SHOWN = 24, CURVE_CELLS = 60, CURVE_LEVELS = 8 };
+enum {
+    CELL_SIZE = 32,
+    NAME_SIZE = 48,
+    BAR_CELLS = 24,
+    LAYERS_SHOWN = 24,
+    CLASSES_SHOWN = 50,
+    CURVE_CELLS = 60,
+    CURVE_LEVELS = 8
+};
 
 #define COLOR_GOOD "\033[32m"
 #define COLOR_BAD "\033[31m"
@@ -138,8 +146,9 @@ static bool is_suspect(const json_t *suspects, json_int_t class) {
     return false;
 }
 
-/* Small triggers are the suspicious ones, so the bar shows the size: a backdoored class is the short one. */
+/* A class whose trigger is much smaller than the others' stands out: its anomaly index is high, its bar long. */
 static void print_exposure(FILE *file, const json_t *report, const struct progress_style *style) {
+    static const char *const names[] = {"size_before", "anomaly_before", "size_after", "anomaly_after"};
     const json_t *exposure = json_object_get(report, "exposure");
     const json_t *classes = json_object_get(exposure, "classes");
     const json_t *suspects = json_object_get(exposure, "suspects");
@@ -150,23 +159,31 @@ static void print_exposure(FILE *file, const json_t *report, const struct progre
         return;
     }
     json_array_foreach(classes, i, item) {
-        largest = fmax(largest, json_number_value(json_object_get(item, "size_before")));
+        largest = fmax(largest, json_number_value(json_object_get(item, "anomaly_before")));
     }
-    print_head(file, "Smallest trigger found for each class (short bar: suspicious)", style);
-    (void)fprintf(file, "  %5s %10s %8s %10s %8s\n", "class", "size", "anomaly", "size", "anomaly");
-    (void)fprintf(file, "  %5s %10s %8s %10s %8s\n", "", "before", "before", "after", "after");
+    print_head(file, "Smallest trigger found for each class (long bar: it stands out)", style);
+    (void)fprintf(file, "  %5s  %-9s %9s %9s %9s %9s\n", "", "", "size", "anomaly", "size", "anomaly");
+    (void)fprintf(file, "  %5s  %-9s %9s %9s %9s %9s\n", "class", "family", "before", "before", "after", "after");
     json_array_foreach(classes, i, item) {
         char cells[4][CELL_SIZE];
-        static const char *const names[] = {"size_before", "anomaly_before", "size_after", "anomaly_after"};
+        char family[NAME_SIZE];
         json_int_t class = json_integer_value(json_object_get(item, "class"));
+        bool suspect = is_suspect(suspects, class);
+        if (i >= CLASSES_SHOWN && !suspect) {
+            continue;
+        }
         for (size_t j = 0; j < 4; j++) {
             format_number(cells[j], json_object_get(item, names[j]));
         }
-        bool suspect = is_suspect(suspects, class);
-        (void)fprintf(file, "  %5lld %10s %8s %10s %8s  %s", (long long)class, cells[0], cells[1], cells[2], cells[3],
-                      paint(style, suspect ? COLOR_BAD : ""));
-        print_bar(file, largest > 0 ? json_number_value(json_object_get(item, "size_before")) / largest : 0, style);
+        format_name(family, json_object_get(item, "family"));
+        (void)fprintf(file, "  %5lld  %-9s %9s %9s %9s %9s  %s", (long long)class, family, cells[0], cells[1], cells[2],
+                      cells[3], paint(style, suspect ? COLOR_BAD : ""));
+        print_bar(file, largest > 0 ? json_number_value(json_object_get(item, "anomaly_before")) / largest : 0, style);
         (void)fprintf(file, "%s%s\n", suspect ? " suspect" : "", suspect ? paint(style, COLOR_OFF) : "");
+    }
+    if (json_array_size(classes) > CLASSES_SHOWN) {
+        (void)fprintf(file, "  of %zu classes the first %d and all suspects are shown\n", json_array_size(classes),
+                      CLASSES_SHOWN);
     }
 }
 
@@ -201,7 +218,13 @@ static void print_pruned(FILE *file, const json_t *report, const struct progress
     }
 }
 
-/* The curve as one line of small columns, each the best of its share of the evaluations. */
+/* A point of the curve: {"evaluations", "best", "mean"}; NaN if it is something else. */
+static double curve_value(const json_t *point) {
+    const json_t *best = json_object_get(point, "best");
+    return json_is_number(best) ? json_number_value(best) : NAN;
+}
+
+/* The curve as one line of small columns, each the best of its share of the points. */
 static void print_curve(FILE *file, const json_t *curve, const struct progress_style *style) {
     static const char *const blocks[CURVE_LEVELS] = {"\u2581", "\u2582", "\u2583", "\u2584",
                                                      "\u2585", "\u2586", "\u2587", "\u2588"};
@@ -210,11 +233,8 @@ static void print_curve(FILE *file, const json_t *curve, const struct progress_s
     double low = INFINITY;
     double high = -INFINITY;
     for (size_t i = 0; i < count; i++) {
-        const json_t *value = json_array_get(curve, i);
-        if (json_is_number(value)) {
-            low = fmin(low, json_number_value(value));
-            high = fmax(high, json_number_value(value));
-        }
+        low = fmin(low, curve_value(json_array_get(curve, i))); /* fmin() and fmax() pass over NaN */
+        high = fmax(high, curve_value(json_array_get(curve, i)));
     }
     if (count < 2 || !(high > low)) {
         return;
@@ -224,7 +244,7 @@ static void print_curve(FILE *file, const json_t *curve, const struct progress_s
     for (size_t cell = 0; cell < cells; cell++) {
         double best = low;
         for (size_t i = cell * count / cells; i < (cell + 1) * count / cells; i++) {
-            best = fmax(best, json_number_value(json_array_get(curve, i)));
+            best = fmax(best, curve_value(json_array_get(curve, i)));
         }
         size_t level = (size_t)((best - low) / (high - low) * (CURVE_LEVELS - 1) + 0.5);
         level = level < CURVE_LEVELS ? level : CURVE_LEVELS - 1;

@@ -11,12 +11,14 @@
 static const char REPORT[] =
     "{\"schema\": 1, \"method\": \"onp\", \"seed\": 7, \"verdict\": \"removed\", \"model\": {\"units\": 1200},"
     " \"accuracy\": {\"before\": 0.834, \"after\": 0.814, \"interval_after\": [0.78, 0.86]},"
-    " \"exposure\": {\"classes\": [{\"class\": 0, \"size_before\": 3.1, \"anomaly_before\": 8.2},"
-    " {\"class\": 1, \"size_before\": 31, \"anomaly_before\": 0.1}], \"suspects\": [0]},"
+    " \"exposure\": {\"classes\": [{\"class\": 0, \"family\": \"patch\", \"size_before\": 3.1, \"anomaly_before\": "
+    "8.2},"
+    " {\"class\": 1, \"family\": \"patch\", \"size_before\": 31, \"anomaly_before\": 4.1}], \"suspects\": [0]},"
     " \"probe\": {\"asr_before\": 1.0, \"asr_after\": 0.015, \"recovery_before\": 0, \"recovery_after\": 0.832, "
     "\"der\": 0.98},"
     " \"pruned\": [{\"layer\": \"conv\\u001b[2J\", \"channels\": [3, 17]}], \"pruned_units\": 2,"
-    " \"search\": {\"evaluations\": 345, \"reward\": {\"none\": -5, \"best\": -0.1}, \"curve\": [-5, -1, -0.1]},"
+    " \"search\": {\"evaluations\": 345, \"reward\": {\"none\": -5, \"best\": -0.1}, \"curve\": [{\"best\": -5}, "
+    "{\"best\": -1}, {\"best\": -0.5}]},"
     " \"seconds\": {\"expose\": 20, \"search\": 30, \"total\": 61.5}}";
 
 static char *render(const char *text) {
@@ -42,10 +44,11 @@ static void test_figures(void **state) {
         "  pruned units                               2   of 1200\n",
         "  time                                    1:02\n",
         "  verdict                removed   (onp, seed 7)\n",
-        "      0      3.100    8.200          -        -  ## suspect\n",
-        "      1     31.000    0.100          -        -  ########################\n",
+        "      0  patch         3.100     8.200         -         -  ######################## suspect\n",
+        "      1  patch        31.000     4.100         -         -  ############\n",
         "  conv?[2J                                2: 3 17\n",
         "  masks evaluated               345\n",
+        "  best so far            _##  -5.000 to -0.500\n",
         "  search                      30.00  ############\n",
     };
     (void)state;
@@ -74,7 +77,8 @@ static void test_odd_reports(void **state) {
         "[]",
         "{\"verdict\": 3, \"accuracy\": [], \"probe\": {}, \"pruned\": 3, \"search\": 4, \"seconds\": 5}",
         "{\"exposure\": {\"classes\": [1, null, {}], \"suspects\": {}}, \"pruned\": [null, {\"channels\": \"x\"}]}",
-        "{\"search\": {\"curve\": [null, \"x\", 1, 1]}, \"seconds\": {\"total\": 1, \"search\": 50}}",
+        "{\"search\": {\"curve\": [null, \"x\", 1, {\"best\": null}, {\"best\": 1}]}, \"seconds\": {\"total\": 1, "
+        "\"search\": 50}}",
     };
     (void)state;
     for (size_t i = 0; i < sizeof reports / sizeof reports[0]; i++) {
