@@ -4,7 +4,7 @@
 
 #include <stdbool.h>
 
-/* Counts SIGINT and SIGTERM instead of dying of them; SIGPIPE is ignored. Call once, from main. */
+/* Counts SIGINT, SIGTERM and SIGHUP instead of dying of them; SIGPIPE is ignored. Call once, from main. */
 void interrupt_install(void);
 /* Signals received since start: 0 none, 1 stop in order, 2 or more leave now. */
 int interrupt_count(void);
