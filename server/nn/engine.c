@@ -310,17 +310,13 @@ static void add_lanes(const struct engine *engine, size_t offset, size_t count, 
     }
 }
 
-/* Index v is constant v; the one behind the last value is the mask. */
+/* The sum of the gradient of constant `index`, if it is wanted. */
 static void reduce_task(void *user, size_t index, size_t thread) {
     const struct engine *engine = user;
     const struct engine_run *run = engine->run;
 
     (void)thread;
-    if (index == engine->network->value_count) {
-        if (run->mask_grad != NULL) {
-            add_lanes(engine, 0, engine->network->unit_count, run->mask_grad);
-        }
-    } else if (run->param_grad != NULL && run->param_grad[index] != NULL) {
+    if (run->param_grad[index] != NULL) {
         size_t count = shape_count(&engine->network->values[index].shape);
         add_lanes(engine, engine->param_offset[index], count, run->param_grad[index]);
     }
@@ -353,8 +349,11 @@ enum status engine_run(struct engine *engine, const struct engine_run *run, stru
         return error_set(error, STATUS_NUMERIC, where, "failed to run network: got logits of NaN or infinity");
     }
     engine->run = run;
-    if (run->loss != NULL && (run->mask_grad != NULL || run->param_grad != NULL)) {
-        pool_run(engine->pool, engine->network->value_count + 1, reduce_task, engine);
+    if (run->mask_grad != NULL) {
+        add_lanes(engine, 0, engine->network->unit_count, run->mask_grad);
+    }
+    if (run->param_grad != NULL) {
+        pool_run(engine->pool, engine->network->value_count, reduce_task, engine);
     }
     engine->run = NULL;
     return STATUS_OK;

@@ -116,8 +116,9 @@ enum status pool_new(size_t threads, struct pool **out, struct error *error) {
         *worker = (struct worker){.pool = pool, .thread = i + 1};
         int failed = pthread_create(&worker->handle, NULL, work, worker);
         if (failed != 0) {
+            char reason[128];
             status = error_set(error, STATUS_UNAVAILABLE, "", "failed to start thread %zu of %zu: got '%s'", i + 1,
-                               threads, strerror(failed));
+                               threads, strerror_r(failed, reason, sizeof reason));
             goto fail;
         }
         pool->started++;
