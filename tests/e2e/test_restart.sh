@@ -28,7 +28,7 @@ kill_onpd() {
     onpd_pid=
 }
 
-start_onpd "$work/data"
+start_onpd "$work/data" --unix "$work/sock"
 upload models "$model"
 model_id=$id
 upload samples "$clean"
@@ -43,6 +43,9 @@ queued=$job
 check 'a job makes progress' wait_progress "$killed"
 children=$(onpd_children)
 check 'it runs in a child' test -n "$children"
+"$onp" watch "$killed" --server "unix:$work/sock" >"$work/watch" 2>&1 </dev/null &
+watcher=$!
+sleep 0.3
 kill_onpd
 sleep 1
 left=0
@@ -51,12 +54,14 @@ for child in $children; do
     case $(sed 's/.*) //' "/proc/$child/stat" 2>/dev/null) in '' | Z*) ;; *) left=$((left + 1)) ;; esac
 done
 equal 'no child outlives a killed onpd' "$left" 0
-start_onpd "$work/data"
+start_onpd "$work/data" --unix "$work/sock"
 request GET "/v1/jobs/$killed"
 equal 'the job is still known' "$code" 200
 wait_end "$killed" 120
 equal 'the job finishes after the restart' "$state" succeeded
 check 'in a second attempt' test "$(json .attempt)" -ge 2
+wait "$watcher"
+equal 'onp watch followed it through the restart' "$? $(tail -n 1 "$work/watch" | cut -d ' ' -f 2)" '0 succeeded'
 wait_end "$queued" 120
 equal 'a queued job is not lost' "$state" succeeded
 equal 'both give the same model' "$(model_sha "$killed")" "$(model_sha "$queued")"
