@@ -14,7 +14,7 @@ struct onnx_model {
 };
 
 /* Memory for names, bindings and folded constants; four times the file's bytes on top, for constants that are
- * converted (float16 to float32, int32 to int64). */
+ * converted (float64 to float32, int32 to int64). */
 #define ONNX_SCRATCH_MAX ((size_t)64 << 20)
 
 #endif

@@ -36,7 +36,7 @@ static const struct type_row TYPES[] = {
     {ONNX__TENSOR_PROTO__DATA_TYPE__INT64, "int64", 8},
     {ONNX__TENSOR_PROTO__DATA_TYPE__STRING, "string", 0},
     {ONNX__TENSOR_PROTO__DATA_TYPE__BOOL, "bool", 1},
-    {ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16, "float16", 2},
+    {ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16, "float16", 0},
     {ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE, "float64", 8},
     {ONNX__TENSOR_PROTO__DATA_TYPE__UINT32, "uint32", 0},
     {ONNX__TENSOR_PROTO__DATA_TYPE__UINT64, "uint64", 0},
@@ -109,41 +109,15 @@ static enum status check_size(struct reader *reader, size_t width, size_t typed)
     return STATUS_OK;
 }
 
-static float half_to_float(uint16_t half) {
-    uint32_t sign = (uint32_t)(half & 0x8000) << 16;
-    uint32_t exponent = (half >> 10) & 0x1f;
-    uint32_t mantissa = half & 0x3ff;
-    float value;
-    if (exponent == 0) {
-        value = ldexpf((float)mantissa, -24); /* zero and subnormals */
-        return sign != 0 ? -value : value;
-    }
-    uint32_t bits =
-        exponent == 31 ? sign | 0x7f800000u | mantissa << 13 : sign | (exponent + 112) << 23 | mantissa << 13;
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
-
-/* Element i of a float type as a float; what overflows becomes infinite and is refused with the rest. */
-static float float_at(const Onnx__TensorProto *tensor, size_t i) {
-    const uint8_t *raw = tensor->raw_data.data;
-    bool typed = !(tensor->has_raw_data && tensor->raw_data.len > 0);
-    if (tensor->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE) {
-        double value = 0;
-        if (typed) {
-            value = tensor->double_data[i];
-        } else {
-            memcpy(&value, raw + i * sizeof value, sizeof value);
-        }
-        return (float)value;
-    }
-    uint16_t half = 0;
-    if (typed) {
-        half = (uint16_t)tensor->int32_data[i];
+/* Element i of a float64 tensor as a float; what overflows becomes infinite and is refused with the rest. */
+static float double_at(const Onnx__TensorProto *tensor, size_t i) {
+    double value = 0;
+    if (tensor->has_raw_data && tensor->raw_data.len > 0) {
+        memcpy(&value, tensor->raw_data.data + i * sizeof value, sizeof value);
     } else {
-        memcpy(&half, raw + i * sizeof half, sizeof half);
+        value = tensor->double_data[i];
     }
-    return half_to_float(half);
+    return (float)value;
 }
 
 static enum status read_floats(struct reader *reader) {
@@ -166,7 +140,7 @@ static enum status read_floats(struct reader *reader) {
             return error_no_memory(reader->error, "the values of a tensor");
         }
         for (size_t i = 0; i < count; i++) {
-            converted[i] = float_at(tensor, i);
+            converted[i] = double_at(tensor, i);
         }
         floats = converted;
     }
@@ -231,7 +205,7 @@ static size_t typed_count(const Onnx__TensorProto *tensor) {
     case ONNX__TENSOR_PROTO__DATA_TYPE__INT64:
         return tensor->n_int64_data;
     default:
-        return tensor->n_int32_data; /* int32, bool and float16 */
+        return tensor->n_int32_data; /* int32 and bool */
     }
 }
 
@@ -243,7 +217,7 @@ enum status onnx_tensor_read(const Onnx__TensorProto *tensor, const char *place,
     const struct type_row *row = type_row(tensor->data_type);
     if (row->width == 0 || tensor->segment != NULL) {
         return error_set(error, STATUS_UNSUPPORTED, place,
-                         "failed to read tensor '%s': got %s, expected float32, float64, float16, int32, int64 or bool",
+                         "failed to read tensor '%s': got %s, expected float32, float64, int32, int64 or bool",
                          name_of(&reader), row->width == 0 ? row->name : "a segment");
     }
     enum status status = read_shape(&reader);
@@ -254,8 +228,7 @@ enum status onnx_tensor_read(const Onnx__TensorProto *tensor, const char *place,
         return status;
     }
     bool is_float = tensor->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT ||
-                    tensor->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE ||
-                    tensor->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT16;
+                    tensor->data_type == ONNX__TENSOR_PROTO__DATA_TYPE__DOUBLE;
     status = is_float ? read_floats(&reader) : read_integers(&reader);
     if (status == STATUS_OK) {
         *out = constant;

@@ -15,7 +15,7 @@
 #define ONNX_BATCH (INT64_MIN + 0x6f6e70)
 
 struct onnx_constant {
-    int32_t type; /* Onnx__TensorProto__DataType; floats are FLOAT, DOUBLE or FLOAT16, integers INT32, INT64, BOOL */
+    int32_t type; /* Onnx__TensorProto__DataType; floats are FLOAT or DOUBLE, integers INT32, INT64, BOOL */
     struct shape shape;
     size_t count;
     const float *floats;     /* (count), or NULL */
