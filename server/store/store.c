@@ -3,7 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/statvfs.h>
@@ -25,13 +25,24 @@ static enum status make_folders(struct store *store, const char *data_dir, struc
         {store->tmp_dir, "tmp", true},
         {store->database, "onp.db", false},
     };
-    if (strlen(data_dir) >= sizeof(store->data_dir)) {
-        return error_set(error, STATUS_LIMIT, "data folder", "failed to open the store: the path is too long");
-    }
-    memcpy(store->data_dir, data_dir, strlen(data_dir) + 1);
     enum status status = file_make_dir(data_dir, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    /* Absolute, because children get paths and work in folders of their own. */
+    char *absolute = realpath(data_dir, NULL);
+    if (absolute == NULL) {
+        return error_io(error, "data folder", "failed to find the data folder");
+    }
+    size_t length = strlen(absolute);
+    if (length < sizeof store->data_dir) {
+        memcpy(store->data_dir, absolute, length + 1);
+    } else {
+        status = error_set(error, STATUS_LIMIT, "data folder", "failed to open the store: the path is too long");
+    }
+    free(absolute);
     for (size_t i = 0; i < sizeof paths / sizeof paths[0] && status == STATUS_OK; i++) {
-        status = file_join(paths[i].out, STORE_PATH_SIZE, data_dir, paths[i].name, error);
+        status = file_join(paths[i].out, STORE_PATH_SIZE, store->data_dir, paths[i].name, error);
         if (status == STATUS_OK && paths[i].folder) {
             status = file_make_dir(paths[i].out, error);
         }

@@ -44,7 +44,7 @@ void store_set_listener(struct store *store, void (*changed)(void *user, const c
  * STATUS_UNAVAILABLE and why. */
 enum status store_check_ready(struct store *store, uint64_t min_free, struct error *error);
 
-/* The folder given at store_open(); borrowed. */
+/* The folder given at store_open(), as an absolute path; borrowed. */
 const char *store_data_dir(const struct store *store);
 
 /* --- blobs --- */

@@ -68,7 +68,17 @@ static enum status hash_file(int fd, struct digest *digest, uint64_t *size, stru
     return status;
 }
 
-enum status store_blob_seal(const char *path, struct store_blob *blob, struct error *error) {
+/* The file may come from a child that is not trusted: a second name could be that of any file of ours. It is fine only as the blob
+ * of an earlier try that got as far as linking it. */
+static bool is_only_name(const struct store *store, const struct stat *info, const struct store_blob *blob) {
+    char path[STORE_PATH_SIZE];
+    struct stat other;
+    return info->st_nlink == 1 ||
+           (info->st_nlink == 2 && store_blob_path(store, blob->sha256, path, NULL) == STATUS_OK &&
+            lstat(path, &other) == 0 && other.st_dev == info->st_dev && other.st_ino == info->st_ino);
+}
+
+enum status store_blob_seal(const struct store *store, const char *path, struct store_blob *blob, struct error *error) {
     struct stat info;
     enum status status = STATUS_OK;
     struct digest *digest = digest_new();
@@ -76,22 +86,24 @@ enum status store_blob_seal(const char *path, struct store_blob *blob, struct er
     if (digest == NULL) {
         return error_no_memory(error, "a hash");
     }
-    /* The file may come from a child that is not trusted: a link could point at anything of ours, a FIFO could block. */
+    /* A link could point at anything, a FIFO could block. */
     fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
     if (fd < 0 || fstat(fd, &info) != 0) {
         status = error_io(error, "file", "failed to open a file to be stored");
         goto end;
     }
-    if (!S_ISREG(info.st_mode) || info.st_nlink != 1) {
-        status = error_set(error, STATUS_INVALID, "file", "failed to store a file: got a link or special file");
+    if (!S_ISREG(info.st_mode)) {
+        status = error_set(error, STATUS_INVALID, "file", "failed to store a file: got a special file");
         goto end;
     }
     status = hash_file(fd, digest, &blob->size, error);
-    if (status == STATUS_OK && (fchmod(fd, 0440) != 0 || fsync(fd) != 0)) {
-        status = refused(error, "bring a file to disk");
-    }
     if (status == STATUS_OK) {
         digest_finish(digest, blob->sha256);
+        if (!is_only_name(store, &info, blob)) {
+            status = error_set(error, STATUS_INVALID, "file", "failed to store a file: got a link");
+        } else if (fchmod(fd, 0440) != 0 || fsync(fd) != 0) {
+            status = refused(error, "bring a file to disk");
+        }
     }
 end:
     if (fd >= 0) {

@@ -100,7 +100,7 @@ enum status store_blobs_clean(struct store *store, struct error *error);
  * committed. Durable on return. */
 enum status store_blob_link(struct store *store, const char *path, const struct store_blob *blob, struct error *error);
 /* Hashes a regular file, makes it read-only and durable. Links are refused. */
-enum status store_blob_seal(const char *path, struct store_blob *blob, struct error *error);
+enum status store_blob_seal(const struct store *store, const char *path, struct store_blob *blob, struct error *error);
 /* The row of a blob, in a transaction of the writer. */
 enum status store_blob_insert(struct store_write *write, const struct store_blob *blob, struct error *error);
 

@@ -402,7 +402,7 @@ static enum status link_artifacts(struct store *store, const struct store_artifa
     enum status status = STATUS_OK;
     for (size_t i = 0; i < count && status == STATUS_OK; i++) {
         (void)snprintf(artifacts[i].name, sizeof artifacts[i].name, "%s", files[i].name);
-        status = store_blob_seal(files[i].path, &artifacts[i].blob, error);
+        status = store_blob_seal(store, files[i].path, &artifacts[i].blob, error);
         if (status == STATUS_OK) {
             status = store_blob_link(store, files[i].path, &artifacts[i].blob, error);
         }

@@ -162,5 +162,7 @@ enum status store_artifact_find(struct store *store, const char *job_id, const c
 /* Progress as the JSON object of the API: {stage, step, total, fraction, eta_s, best_reward, message}, unknown values null.
  * New reference, NULL without memory. */
 json_t *store_progress_json(const struct store_progress *progress);
+/* Makes the message fit for JSON: one that was cut within a character, or is no UTF-8 at all, loses its odd bytes. */
+void store_progress_clean(struct store_progress *progress);
 
 #endif

@@ -22,11 +22,10 @@ json_t *store_progress_json(const struct store_progress *progress) {
                      json_real_or_null(progress->best_reward), "message", progress->message);
 }
 
-/* A message may have been cut within a character, and what is not UTF-8 can be no JSON. */
-static void clean_message(char message[STORE_MESSAGE_SIZE]) {
-    message[STORE_MESSAGE_SIZE - 1] = '\0';
-    json_t *text = json_string(message);
-    for (char *c = message; text == NULL && *c != '\0'; c++) {
+void store_progress_clean(struct store_progress *progress) {
+    progress->message[STORE_MESSAGE_SIZE - 1] = '\0';
+    json_t *text = json_string(progress->message);
+    for (char *c = progress->message; text == NULL && *c != '\0'; c++) {
         if ((unsigned char)*c < 0x20 || (unsigned char)*c > 0x7e) {
             *c = '?';
         }
@@ -71,7 +70,7 @@ enum status store_job_progress(struct store *store, const char *id, uint64_t att
         if (progress != NULL) {
             entry->has_progress = true;
             entry->progress = *progress;
-            clean_message(entry->progress.message);
+            store_progress_clean(&entry->progress);
         }
     }
     pthread_mutex_unlock(&store->lock);

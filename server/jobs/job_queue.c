@@ -1,0 +1,191 @@
+/* The end of an attempt. How it ended and why it was told to stop decide together, in one table. */
+#include "server/jobs/job_queue.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/file.h"
+#include "common/json_read.h"
+#include "common/log.h"
+#include "common/mem.h"
+
+enum { REPORT_MAX = 32 * 1024 * 1024, TRIES = 60 };
+
+static const enum job_action ACTIONS[JOB_END_COUNT][JOB_STOP_COUNT] = {
+    /* What is done is done, whatever we wished meanwhile. */
+    [JOB_END_DONE] = {[JOB_STOP_NONE] = JOB_ACTION_SUCCEED,
+                      [JOB_STOP_CANCEL] = JOB_ACTION_SUCCEED,
+                      [JOB_STOP_DEADLINE] = JOB_ACTION_SUCCEED,
+                      [JOB_STOP_SHUTDOWN] = JOB_ACTION_SUCCEED},
+    [JOB_END_ERROR] = {[JOB_STOP_NONE] = JOB_ACTION_FAIL,
+                       [JOB_STOP_CANCEL] = JOB_ACTION_CANCELLED,
+                       [JOB_STOP_DEADLINE] = JOB_ACTION_EXPIRE,
+                       [JOB_STOP_SHUTDOWN] = JOB_ACTION_RELEASE},
+    [JOB_END_LOST] = {[JOB_STOP_NONE] = JOB_ACTION_LOSS,
+                      [JOB_STOP_CANCEL] = JOB_ACTION_CANCELLED,
+                      [JOB_STOP_DEADLINE] = JOB_ACTION_EXPIRE,
+                      [JOB_STOP_SHUTDOWN] = JOB_ACTION_RELEASE},
+    [JOB_END_STOPPED] = {[JOB_STOP_NONE] = JOB_ACTION_LOSS,
+                         [JOB_STOP_CANCEL] = JOB_ACTION_CANCELLED,
+                         [JOB_STOP_DEADLINE] = JOB_ACTION_EXPIRE,
+                         [JOB_STOP_SHUTDOWN] = JOB_ACTION_RELEASE},
+    /* A child that is not ours any more may have been taken over by what it read: never run that again. */
+    [JOB_END_BABBLE] = {[JOB_STOP_NONE] = JOB_ACTION_FAIL,
+                        [JOB_STOP_CANCEL] = JOB_ACTION_FAIL,
+                        [JOB_STOP_DEADLINE] = JOB_ACTION_FAIL,
+                        [JOB_STOP_SHUTDOWN] = JOB_ACTION_FAIL},
+};
+
+enum job_action job_queue_action(enum job_end end, enum job_stop stop) {
+    return ACTIONS[end][stop];
+}
+
+/* --- what a job has left in its folder --- */
+
+struct harvest {
+    struct store_artifact_file files[4];
+    char paths[4][STORE_PATH_SIZE];
+    size_t count;
+    json_t *report;
+};
+
+static enum status read_report(const char *path, json_t **report, struct error *error) {
+    char *text = NULL;
+    size_t length = 0;
+    enum status status = file_read(path, REPORT_MAX, &text, &length, error);
+    if (status == STATUS_OK) {
+        status = json_read_text(text, length, report, error);
+    }
+    if (status == STATUS_OK && !json_is_object(*report)) {
+        status = error_set(error, STATUS_INTERNAL, ARTIFACT_REPORT, "failed to read the report: it is no object");
+    }
+    mem_free(text);
+    return status;
+}
+
+static enum status gather(const char *folder, struct harvest *harvest, struct error *error) {
+    static const char *const NAMES[] = {ARTIFACT_MODEL, ARTIFACT_REPORT, ARTIFACT_MASK, ARTIFACT_TRACE};
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < sizeof NAMES / sizeof NAMES[0] && status == STATUS_OK; i++) {
+        struct stat info;
+        char *path = harvest->paths[harvest->count];
+        status = file_join(path, STORE_PATH_SIZE, folder, NAMES[i], error);
+        if (status != STATUS_OK || lstat(path, &info) != 0) {
+            continue;
+        }
+        /* The child is not trusted: a link could point at a file of ours. */
+        if (!S_ISREG(info.st_mode) || info.st_nlink > 2) {
+            status = error_set(error, STATUS_INTERNAL, NAMES[i], "failed to take file %s: it is a link or special file",
+                               NAMES[i]);
+            continue;
+        }
+        harvest->files[harvest->count++] = (struct store_artifact_file){.name = NAMES[i], .path = path};
+        if (strcmp(NAMES[i], ARTIFACT_REPORT) == 0) {
+            status = read_report(path, &harvest->report, error);
+        }
+    }
+    if (status == STATUS_OK && harvest->report == NULL) {
+        status = error_set(error, STATUS_INTERNAL, ARTIFACT_REPORT, "failed to find the report: the job left none");
+    }
+    return status;
+}
+
+/* --- writing it down --- */
+
+static bool is_stopping(struct jobs *jobs) {
+    pthread_mutex_lock(&jobs->lock);
+    bool stopping = jobs->stopping;
+    pthread_mutex_unlock(&jobs->lock);
+    return stopping;
+}
+
+/* A disk that is full now may have room in a moment; hours of work are worth waiting for it. */
+static bool is_worth_another_try(struct jobs *jobs, enum status status, int tries) {
+    if ((status != STATUS_UNAVAILABLE && status != STATUS_IO) || tries >= TRIES || is_stopping(jobs)) {
+        return false;
+    }
+    (void)usleep(1000 * 1000);
+    return true;
+}
+
+static enum status fail(struct jobs *jobs, const struct store_job *job, const struct error *problem,
+                        struct error *error) {
+    return store_job_fail(jobs->store, job->id, job->attempt, problem, error);
+}
+
+static enum status expire(struct jobs *jobs, const struct store_job *job, struct error *error) {
+    struct error problem = {0};
+    (void)error_set(&problem, STATUS_LIMIT, "/deadline_s",
+                    "failed to finish the job in time: expected a result within %g s of its submission",
+                    job->deadline_s);
+    return fail(jobs, job, &problem, error);
+}
+
+static enum status write_action(struct jobs *jobs, const struct store_job *job, enum job_action action,
+                                const struct error *problem, const struct harvest *harvest, enum job_state *reached,
+                                struct error *error) {
+    switch (action) {
+    case JOB_ACTION_SUCCEED:
+        *reached = JOB_SUCCEEDED;
+        return store_job_succeed(jobs->store, job->id, job->attempt, harvest->report, harvest->files, harvest->count,
+                                 error);
+    case JOB_ACTION_FAIL:
+        *reached = JOB_FAILED;
+        return fail(jobs, job, problem, error);
+    case JOB_ACTION_CANCELLED:
+        *reached = JOB_CANCELLED;
+        return store_job_cancelled(jobs->store, job->id, job->attempt, error);
+    case JOB_ACTION_EXPIRE:
+        *reached = JOB_FAILED;
+        return expire(jobs, job, error);
+    case JOB_ACTION_LOSS:
+        return store_job_interrupt(jobs->store, job->id, job->attempt, problem, true, reached, error);
+    case JOB_ACTION_RELEASE:
+        return store_job_interrupt(jobs->store, job->id, job->attempt, NULL, false, reached, error);
+    }
+    return error_set(error, STATUS_INTERNAL, "", "failed to end job %s: got an unknown action", job->id);
+}
+
+static enum status write_with_tries(struct jobs *jobs, const struct store_job *job, enum job_action action,
+                                    const struct error *problem, const struct harvest *harvest, enum job_state *reached,
+                                    struct error *error) {
+    enum status status;
+    int tries = 0;
+    do {
+        error_clear(error);
+        status = write_action(jobs, job, action, problem, harvest, reached, error);
+    } while (is_worth_another_try(jobs, status, tries++));
+    return status;
+}
+
+enum job_state job_queue_finish(struct jobs *jobs, const struct store_job *job, const struct job_outcome *outcome,
+                                enum job_stop stop, const char *folder) {
+    enum job_end end = outcome->end;
+    enum job_state reached = JOB_STATE_COUNT;
+    struct error problem = outcome->problem;
+    struct error error = {0};
+    struct harvest harvest = {0};
+    if (end == JOB_END_ERROR && problem.status == STATUS_CANCELLED && stop == JOB_STOP_NONE) {
+        /* Somebody else asked the child to stop, such as an init system that signals all of a service. */
+        end = JOB_END_LOST;
+    }
+    enum job_action action = job_queue_action(end, stop);
+    if (action == JOB_ACTION_SUCCEED && gather(folder, &harvest, &problem) != STATUS_OK) {
+        action = JOB_ACTION_FAIL;
+    }
+    enum status status = write_with_tries(jobs, job, action, &problem, &harvest, &reached, &error);
+    if (status != STATUS_OK && status != STATUS_CONFLICT && action == JOB_ACTION_SUCCEED && !is_stopping(jobs)) {
+        /* The result cannot be kept: a failure of the job, not a reason to leave it running for ever. */
+        problem = error;
+        status = write_with_tries(jobs, job, JOB_ACTION_FAIL, &problem, &harvest, &reached, &error);
+    }
+    if (status != STATUS_OK) {
+        log_event(LOG_ERROR, "job_end_not_written", "job %s attempt %llu: %s", job->id,
+                  (unsigned long long)job->attempt, error.message);
+        reached = JOB_STATE_COUNT;
+    }
+    json_decref(harvest.report);
+    return reached;
+}

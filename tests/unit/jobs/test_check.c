@@ -1,0 +1,172 @@
+/* Checks of uploads: in a child, within a time, and never the end of the daemon. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/file.h"
+#include "common/mem.h"
+#include "server/jobs/job_child.h"
+#include "tests/unit/jobs/fake_methods.h"
+
+static const char *file_with(const struct fixture *f, const char *text) {
+    struct error error = {0};
+    const char *path = scratch_path(&f->scratch, "upload");
+    assert_ok(file_write_atomic(path, text, strlen(text), &error), &error);
+    return path;
+}
+
+static void a_good_file_gives_its_facts_from_a_child(void **state) {
+    struct fixture *f = *state;
+    struct error error = {0};
+    json_t *info = NULL;
+    fixture_start(f);
+    assert_ok(jobs_check_file(f->jobs, STORE_MODEL, file_with(f, "net"), &info, &error), &error);
+    assert_string_equal(json_string_value(json_object_get(info, "text")), "net");
+    assert_true(json_integer_value(json_object_get(info, "pid")) != (json_int_t)getpid());
+    json_decref(info);
+    assert_ok(jobs_check_file(f->jobs, STORE_SAMPLES, file_with(f, "set"), &info, &error), &error);
+    json_decref(info);
+}
+
+static void a_bad_file_is_refused_in_its_own_words(void **state) {
+    struct fixture *f = *state;
+    for (int isolation = JOB_ISOLATION_PROCESS; isolation <= JOB_ISOLATION_THREAD; isolation++) {
+        struct error error = {0};
+        json_t *info = NULL;
+        f->options.isolation = (enum job_isolation)isolation;
+        if (f->jobs == NULL) {
+            fixture_start(f);
+        } else {
+            fixture_restart(f, 0);
+        }
+        assert_int_equal(jobs_check_file(f->jobs, STORE_MODEL, file_with(f, "bad"), &info, &error), STATUS_UNSUPPORTED);
+        assert_string_equal(error.where, "node 'x'");
+        assert_string_equal(error.message, "failed to load node x: got operator Foo");
+        assert_null(info);
+    }
+}
+
+static void a_crash_is_the_fault_of_the_file(void **state) {
+    struct fixture *f = *state;
+    struct error error = {0};
+    json_t *info = NULL;
+    fixture_start(f);
+    assert_int_equal(jobs_check_file(f->jobs, STORE_MODEL, file_with(f, "crash"), &info, &error), STATUS_INVALID);
+    assert_non_null(strstr(error.message, "failed to check model"));
+    assert_true(jobs_are_alive(f->jobs));
+}
+
+static void a_check_ends_in_time(void **state) {
+    struct fixture *f = *state;
+    struct error error = {0};
+    json_t *info = NULL;
+    f->options.check_timeout_s = 0.3;
+    fixture_start(f);
+    double began = clock_seconds();
+    assert_int_equal(jobs_check_file(f->jobs, STORE_SAMPLES, file_with(f, "hang"), &info, &error), STATUS_LIMIT);
+    assert_true(clock_seconds() - began < 20);
+}
+
+/* --- in the background --- */
+
+struct answers {
+    pthread_t caller;
+    atomic_uint good, bad, same_thread;
+};
+
+static void count_answer(void *user, enum status status, json_t *info, const struct error *error) {
+    struct answers *answers = user;
+    if (pthread_equal(answers->caller, pthread_self()) != 0) {
+        atomic_fetch_add(&answers->same_thread, 1);
+    }
+    if (status == STATUS_OK && info != NULL) {
+        atomic_fetch_add(&answers->good, 1);
+    } else if (info == NULL && error->message[0] != '\0') {
+        atomic_fetch_add(&answers->bad, 1);
+    }
+    json_decref(info);
+}
+
+static void checks_in_the_background_answer_once_each(void **state) {
+    struct fixture *f = *state;
+    struct error error = {0};
+    struct answers answers = {.caller = pthread_self()};
+    fixture_start(f);
+    const char *good = file_with(f, "net");
+    for (int i = 0; i < 5; i++) {
+        assert_ok(jobs_check_start(f->jobs, STORE_MODEL, good, count_answer, &answers, &error), &error);
+    }
+    assert_ok(jobs_check_start(f->jobs, STORE_MODEL, "/no/such/file", count_answer, &answers, &error), &error);
+    double until = clock_seconds() + 30;
+    while (atomic_load(&answers.good) + atomic_load(&answers.bad) < 6 && clock_seconds() < until) {
+        (void)usleep(5000);
+    }
+    assert_int_equal(atomic_load(&answers.good), 5);
+    assert_int_equal(atomic_load(&answers.bad), 1);
+    assert_int_equal(atomic_load(&answers.same_thread), 0);
+}
+
+static void what_waits_is_answered_when_the_server_stops(void **state) {
+    struct fixture *f = *state;
+    struct error error = {0};
+    struct answers answers = {.caller = pthread_self()};
+    fixture_start(f);
+    const char *slow = file_with(f, "hang");
+    for (int i = 0; i < 4; i++) {
+        assert_ok(jobs_check_start(f->jobs, STORE_MODEL, slow, count_answer, &answers, &error), &error);
+    }
+    double began = clock_seconds();
+    jobs_stop(f->jobs, 0);
+    f->jobs = NULL;
+    assert_true(clock_seconds() - began < 20);
+    assert_int_equal(atomic_load(&answers.bad), 4);
+}
+
+/* --- work that may block --- */
+
+struct gate {
+    pthread_mutex_t lock;
+    atomic_uint ran;
+};
+
+static void pass_gate(void *user) {
+    struct gate *gate = user;
+    pthread_mutex_lock(&gate->lock);
+    pthread_mutex_unlock(&gate->lock);
+    atomic_fetch_add(&gate->ran, 1);
+}
+
+static void the_queue_of_helpers_has_an_end(void **state) {
+    struct fixture *f = *state;
+    struct gate gate = {.lock = PTHREAD_MUTEX_INITIALIZER};
+    struct error error = {0};
+    unsigned taken = 0;
+    fixture_start(f);
+    pthread_mutex_lock(&gate.lock);
+    while (taken < 10000 && jobs_run_later(f->jobs, pass_gate, &gate, &error) == STATUS_OK) {
+        taken++;
+    }
+    assert_int_equal(error.status, STATUS_UNAVAILABLE);
+    assert_true(taken >= 200 && taken < 10000);
+    pthread_mutex_unlock(&gate.lock);
+    jobs_stop(f->jobs, 0);
+    f->jobs = NULL;
+    assert_int_equal(atomic_load(&gate.ran), taken);
+}
+
+int main(int argc, char **argv) {
+    if (argc > 1 && strcmp(argv[1], JOB_CHILD_ARGUMENT) == 0) {
+        return job_child_main(argc, argv, &fake_methods);
+    }
+#define CASE(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+    const struct CMUnitTest tests[] = {
+        CASE(a_good_file_gives_its_facts_from_a_child),  CASE(a_bad_file_is_refused_in_its_own_words),
+        CASE(a_crash_is_the_fault_of_the_file),          CASE(a_check_ends_in_time),
+        CASE(checks_in_the_background_answer_once_each), CASE(what_waits_is_answered_when_the_server_stops),
+        CASE(the_queue_of_helpers_has_an_end),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
