@@ -47,7 +47,7 @@ struct samples_source {
     size_t count, channels, height, width;
     const uint8_t *pixels;
     const int32_t *labels;
-    const int32_t *targets; /* or NULL */
+    const int32_t *targets;  /* or NULL */
     const float *mean, *std; /* (C) or NULL */
 };
 enum status samples_save(const char *path, const struct samples_source *source, struct error *error);
