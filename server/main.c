@@ -1,5 +1,6 @@
 /* onpd: a table of contents. The same binary is also the child that runs one job. */
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -10,7 +11,9 @@
 #include "server/settings.h"
 
 static int fail(const struct error *error, int code) {
-    (void)fprintf(stderr, "onpd: %s%s%s\n", error->where, error->where[0] != '\0' ? ": " : "", error->message);
+    bool named = error->where[0] == '\0' || strstr(error->message, error->where) != NULL;
+
+    (void)fprintf(stderr, "onpd: %s%s%s\n", named ? "" : error->where, named ? "" : ": ", error->message);
     return code;
 }
 

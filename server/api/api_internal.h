@@ -74,8 +74,9 @@ json_t *api_object_json(enum store_kind kind, const struct store_object *object)
 json_t *api_job_json(const struct store_job *job);
 json_t *api_event_json(const struct store_event *event);
 
-/* api_job_request.c: reads the body of POST /v1/jobs; strings are borrowed from `body`. */
-enum status api_job_request_read(const json_t *body, struct store_job_request *request, struct error *error);
+/* api_job_request.c: reads the body of POST /v1/jobs; strings are borrowed from `body`, from which optional members that are null are
+ * removed. */
+enum status api_job_request_read(json_t *body, struct store_job_request *request, struct error *error);
 
 /* api_objects.c: models and samples are two tables of one shape. */
 void api_objects_begin(struct http_request *request, struct api *api, enum store_kind kind);

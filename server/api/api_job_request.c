@@ -45,7 +45,18 @@ static enum status check_labels(const json_t *labels, struct error *error) {
     return STATUS_OK;
 }
 
-enum status api_job_request_read(const json_t *body, struct store_job_request *request, struct error *error) {
+/* A job as the interface gives it out has null where nothing was asked for; what is given out may be sent again. */
+static void drop_nulls(json_t *body) {
+    static const char *const names[] = {"probe_id", "deadline_s"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        if (json_is_null(json_object_get(body, names[i]))) {
+            (void)json_object_del(body, names[i]);
+        }
+    }
+}
+
+enum status api_job_request_read(json_t *body, struct store_job_request *request, struct error *error) {
     struct json_reader reader;
     int64_t priority = 0;
     json_t *parameters = NULL, *labels = NULL;
@@ -53,15 +64,14 @@ enum status api_job_request_read(const json_t *body, struct store_job_request *r
 
     memset(request, 0, sizeof(*request));
     request->method = "onp";
+    drop_nulls(body);
     status = json_reader_init(&reader, body, "", error);
     if (status != STATUS_OK) {
         return status;
     }
     (void)json_get_string(&reader, "model_id", JSON_REQUIRED, ID_SIZE - 1, &request->model_id);
     (void)json_get_string(&reader, "samples_id", JSON_REQUIRED, ID_SIZE - 1, &request->samples_id);
-    if (!json_is_null(json_object_get(body, "probe_id"))) {
-        (void)json_get_string(&reader, "probe_id", JSON_OPTIONAL, ID_SIZE - 1, &request->probe_id);
-    }
+    (void)json_get_string(&reader, "probe_id", JSON_OPTIONAL, ID_SIZE - 1, &request->probe_id);
     (void)json_get_string(&reader, "method", JSON_OPTIONAL, STORE_METHOD_SIZE - 1, &request->method);
     (void)json_get_object(&reader, "parameters", JSON_OPTIONAL, &parameters);
     (void)json_get_u64(&reader, "seed", JSON_OPTIONAL, 0, INT64_MAX, &request->seed);

@@ -10,7 +10,7 @@
 #include "common/mem.h"
 #include "tests/support/cm.h"
 #include "tests/support/scratch.h"
-#include "tests/unit/http/live.h"
+#include "tests/support/live.h"
 
 #define CLOSE "Host: localhost\r\nConnection: close\r\n"
 

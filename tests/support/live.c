@@ -1,4 +1,4 @@
-#include "tests/unit/http/live.h"
+#include "tests/support/live.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

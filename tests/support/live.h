@@ -1,6 +1,6 @@
 /* A server with a small route table in a thread of its own, and a client that sends raw bytes. */
-#ifndef ONP_TESTS_UNIT_HTTP_LIVE_H
-#define ONP_TESTS_UNIT_HTTP_LIVE_H
+#ifndef ONP_TESTS_SUPPORT_LIVE_H
+#define ONP_TESTS_SUPPORT_LIVE_H
 
 #include <stdbool.h>
 #include <stddef.h>
