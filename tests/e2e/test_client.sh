@@ -126,7 +126,7 @@ ONP_TOKEN=other run_onp run "$model" --samples "$clean" --probe "$probe" --seed 
     --report "$work/run.json" --fail-on 'accuracy_drop>1'
 contains 'run repairs a model' "$status $out" '0 *attack success'
 [ "$status" = 0 ] || printf '%s\n' "$err"
-check 'its report is there' jq -e '.schema == 1 and .seed == 5' "$work/run.json" >/dev/null
+check 'its report is there' is_json "$work/run.json" '.schema == 1 and .seed == 5'
 equal 'run gives the model that the server gave' "$(sha256sum <"$work/run.onnx")" "$(sha256sum <"$work/model.onnx")"
 check 'its folder is gone' test -z "$(ls -A "$TMPDIR")"
 run_onp run "$work/bad.onnx" --samples "$clean" -o "$work/bad-out.onnx"

@@ -67,9 +67,9 @@ cp "$body" "$work/result.json"
 request GET "/v1/jobs/$first/artifacts/report.json"
 equal 'report.json is the result' "$(jq -cS . "$body" | sha256sum)" "$(jq -cS . "$work/result.json" | sha256sum)"
 request GET "/v1/jobs/$first/artifacts/mask.json"
-check 'mask.json is JSON' jq -e . "$body" >/dev/null
+check 'mask.json is JSON' is_json "$body"
 request GET "/v1/jobs/$first/artifacts/trace.jsonl"
-check 'trace.jsonl is lines of JSON' jq -e . "$body" >/dev/null
+check 'trace.jsonl is lines of JSON' is_json "$body"
 request GET "/v1/jobs/$first/artifacts/model.onnx"
 check 'model.onnx is there' test "$code" = 200 -a "$(wc -c <"$body")" -gt 1000
 cp "$body" "$work/repaired.onnx"

@@ -5,7 +5,7 @@ set -u
 forge
 
 # Long enough to be killed in, short enough to be run thrice.
-settings='{"expose_steps":10,"expose_rungs":2,"restarts":0,"iterations":6,"masks_per_iteration":8,"adversary_rounds":0,
+settings='{"expose_steps":6,"expose_rungs":2,"expose_batch":32,"restarts":0,"iterations":6,"masks_per_iteration":8,"adversary_rounds":0,
     "random_baseline":false}'
 
 # Until the job shows progress.

@@ -10,13 +10,13 @@ unset ONP_SERVER ONP_TOKEN
 export ONPD="$build/onpd"
 
 # Settings of a job that takes seconds; the method's own tests are elsewhere.
-fast_settings='{"expose_steps":6,"expose_rungs":2,"restarts":0,"iterations":2,"masks_per_iteration":4,
-    "adversary_rounds":0,"random_baseline":false}'
+fast_settings='{"expose_steps":4,"expose_rungs":2,"expose_batch":32,"restarts":0,"iterations":2,
+    "masks_per_iteration":4,"adversary_rounds":0,"random_baseline":false}'
 # Settings of a job that is surely still running when somebody looks.
 slow_settings='{"iterations":10000,"masks_per_iteration":64,"expose_steps":60,"random_baseline":false}'
 # The first, as words of onp.
-fast_words='--set expose_steps=6 --set expose_rungs=2 --set restarts=0 --set iterations=2 --set masks_per_iteration=4
-    --set adversary_rounds=0 --set random_baseline=false'
+fast_words='--set expose_steps=4 --set expose_rungs=2 --set expose_batch=32 --set restarts=0 --set iterations=2
+    --set masks_per_iteration=4 --set adversary_rounds=0 --set random_baseline=false'
 
 ok() {
     printf 'ok - %s\n' "$1"
@@ -33,6 +33,11 @@ check() {
     check_name=$1
     shift
     if "$@"; then ok "$check_name"; else not_ok "$check_name" "failed: $*"; fi
+}
+
+# Whether a file is JSON (or lines of it), and the filter is true of the last.
+is_json() {
+    jq -e "${2:-.}" "$1" >/dev/null 2>&1
 }
 
 # equal NAME GOT EXPECTED
