@@ -255,7 +255,7 @@ static void pack_backward(const struct job *job, const float *weight, float *pac
     }
 }
 
-/* Parts of about equal size, none larger than `most`: the length of the part that begins at `at`. */
+/* `length` > 0 in parts of about equal size, none larger than `most`: the length of the part that begins at `at`. */
 static size_t part(size_t length, size_t most, size_t at) {
     const size_t parts = (length + most - 1) / most;
     const size_t small = length / parts, larger = length % parts; /* the first `larger` parts have one more */

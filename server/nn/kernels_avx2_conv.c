@@ -13,6 +13,12 @@ enum { LANES = 8 };
 #define vec_store(p, v) _mm256_storeu_ps((p), (v))
 #define vec_broadcast(p) _mm256_broadcast_ss(p)
 #define vec_fma(a, b, c) _mm256_fmadd_ps((a), (b), (c))
+#define vec_fnma(a, b, c) _mm256_fnmadd_ps((a), (b), (c))
+#define vec_add(a, b) _mm256_add_ps((a), (b))
+#define vec_sub(a, b) _mm256_sub_ps((a), (b))
+#define vec_mul(a, b) _mm256_mul_ps((a), (b))
+#define vec_set(value) _mm256_set1_ps(value)
+#define vec_zero() _mm256_setzero_ps()
 
 /* 8 x 8 by interleaving: pairs of rows, pairs of pairs, then halves of registers. */
 static void transpose_registers(__m256 r[8]) {

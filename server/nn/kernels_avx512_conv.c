@@ -13,6 +13,12 @@ enum { LANES = 16 };
 #define vec_store(p, v) _mm512_storeu_ps((p), (v))
 #define vec_broadcast(p) _mm512_set1_ps(*(p))
 #define vec_fma(a, b, c) _mm512_fmadd_ps((a), (b), (c))
+#define vec_fnma(a, b, c) _mm512_fnmadd_ps((a), (b), (c))
+#define vec_add(a, b) _mm512_add_ps((a), (b))
+#define vec_sub(a, b) _mm512_sub_ps((a), (b))
+#define vec_mul(a, b) _mm512_mul_ps((a), (b))
+#define vec_set(value) _mm512_set1_ps(value)
+#define vec_zero() _mm512_setzero_ps()
 
 /* 16 x 16 by interleaving: pairs of rows, pairs of pairs, then quarters of registers. */
 static void transpose_registers(__m512 r[16]) {

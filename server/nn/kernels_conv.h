@@ -34,6 +34,19 @@ struct conv_kernels {
     /* dst (columns, rows) = or += the transpose of src (rows, columns); strides are floats between lines. */
     void (*transpose)(size_t rows, size_t columns, const float *src, size_t src_stride, float *dst, size_t dst_stride,
                       bool accumulate);
+
+    /* Winograd F(4x4, 3x3) on one vector of channels (kernels_winograd_loops.h); dst or src of 36 lines `stride` apart. */
+    /* 6 x 6 input positions, strides in floats, to 36 lines. */
+    void (*winograd_input)(const float *src, size_t row_stride, size_t column_stride, float *dst, size_t dst_stride);
+    /* 9 taps, turned about the centre if `flip`, to 36 lines. */
+    void (*winograd_weight)(const float *src, size_t src_stride, bool flip, float *dst, size_t dst_stride);
+    /* y (tiles, wide * lanes) = x (tiles, channels) weight (channels, wide * lanes) for 1 to positions_max tiles; lines of x
+     * are `stride` floats apart. */
+    void (*winograd_product)(size_t wide, size_t tiles, size_t channels, const float *x, size_t stride,
+                             const float *weight, float *y);
+    /* 36 lines to 4 x 4 output positions, plus the bias of the lanes. */
+    void (*winograd_output)(const float *src, size_t src_stride, const float *bias, float *dst, size_t row_stride,
+                            size_t column_stride);
 };
 
 /* The best set this machine runs; NULL if it has none. */

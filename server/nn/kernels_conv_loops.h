@@ -117,12 +117,18 @@ static void transpose(size_t rows, size_t columns, const float *src, size_t src_
     }
 }
 
+#include "server/nn/kernels_winograd_loops.h"
+
 static const struct conv_kernels conv_table = {
     .name = CONV_TABLE_NAME,
     .lanes = LANES,
     .positions_max = POSITIONS,
     .block = find_block,
     .transpose = transpose,
+    .winograd_input = winograd_input,
+    .winograd_weight = winograd_weight,
+    .winograd_product = winograd_product,
+    .winograd_output = winograd_output,
 };
 
 #endif

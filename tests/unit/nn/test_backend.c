@@ -127,9 +127,11 @@ static size_t check_shape(const struct conv_shape *s, size_t n, uint64_t seed) {
     rng_seed(&rng, seed);
     struct buffers b = make_buffers(s, n, &rng);
     for (enum kernels_level level = KERNELS_PORTABLE; level < KERNELS_LEVELS; level++) {
-        const struct conv_backend *backend = backend_direct(level);
-        for (enum conv_pass pass = CONV_FORWARD; backend != NULL && pass <= CONV_BACKWARD_DATA; pass++) {
-            checked += check_pass(backend, s, n, pass, &b);
+        const struct conv_backend *const backends[] = {backend_direct(level), backend_winograd(level)};
+        for (size_t i = 0; i < 2; i++) {
+            for (enum conv_pass pass = CONV_FORWARD; backends[i] != NULL && pass <= CONV_BACKWARD_DATA; pass++) {
+                checked += check_pass(backends[i], s, n, pass, &b);
+            }
         }
     }
     free_buffers(&b);
@@ -216,6 +218,31 @@ static void random_shapes(void **state) {
     }
 }
 
+/* As random_shapes(), of the kind that Winograd's method has. */
+static void random_3x3(void **state) {
+    (void)state;
+    struct rng rng;
+
+    if (!has_direct()) {
+        skip();
+    }
+    rng_seed(&rng, 4);
+    for (uint64_t done = 0; done < 100;) {
+        struct conv_shape s = square(draw(&rng, 1, 40), draw(&rng, 1, 20), draw(&rng, 1, 70), 3, 1);
+        struct window_attr *w = &s.window;
+        s.width = draw(&rng, 1, 40);
+        for (size_t d = 0; d < 2; d++) {
+            w->pad_begin[d] = draw(&rng, 0, 2);
+            w->pad_end[d] = draw(&rng, 0, 2);
+        }
+        s.out_height = s.height + w->pad_begin[0] + w->pad_end[0] - 2;
+        s.out_width = s.width + w->pad_begin[1] + w->pad_end[1] - 2;
+        if ((long)s.out_height > 0 && (long)s.out_width > 0) {
+            assert_true(check_shape(&s, draw(&rng, 1, 9), ++done) >= 4);
+        }
+    }
+}
+
 /* What the direct backend does not have goes to the reference; whatever is chosen has the pass. */
 static void choice(void **state) {
     (void)state;
@@ -238,6 +265,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(layers),
         cmocka_unit_test(random_shapes),
+        cmocka_unit_test(random_3x3),
         cmocka_unit_test(choice),
     };
 
