@@ -72,7 +72,9 @@ CREATE TABLE labels (
     value  TEXT NOT NULL,
     PRIMARY KEY (job_id, key)
 ) STRICT, WITHOUT ROWID;
+-- Lists of jobs with a label walk these backwards, newest first.
 CREATE INDEX labels_by_value ON labels (key, value, job_id);
+CREATE INDEX labels_by_key ON labels (key, job_id);
 
 CREATE TABLE events (
     job_id   TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,

@@ -51,7 +51,7 @@ struct jobs;
 /* Puts jobs that an earlier run left half-done back into the queue, removes old attempt folders and starts the threads.
  * The store and the methods must outlive it; options are copied, except `executable` (borrowed). */
 enum status jobs_start(struct store *store, const struct job_methods *methods, const struct jobs_options *options,
-                       struct jobs **jobs, struct error *error);
+                       struct jobs **out, struct error *error);
 /* Drains: claims nothing more, lets running jobs go on for at most `grace_s`, then stops them; those go back to the queue
  * (not held against them) and run again after a restart. Waits for all threads; calls of jobs_check_start() and
  * jobs_run_later() that are queued still run. Frees it. Accepts NULL. Not from a helper thread. */

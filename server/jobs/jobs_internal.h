@@ -59,13 +59,14 @@ struct jobs {
 };
 
 /* --- job_worker.c --- */
-void *job_worker_main(void *slot);
+/* user: struct job_slot. */
+void *job_worker_main(void *user);
 /* Gives a slot a reason to end its job; the lock is held, or this is the slot's own thread. */
 void job_slot_stop(struct job_slot *slot, enum job_stop reason);
 
 /* --- job_keeper.c --- */
-/* Extends leases and watches deadlines. */
-void *job_keeper_main(void *jobs);
+/* Extends leases and watches deadlines. user: struct jobs. */
+void *job_keeper_main(void *user);
 
 /* --- job_check.c --- */
 enum status job_helpers_start(struct jobs *jobs, struct error *error);

@@ -40,7 +40,7 @@ static enum status make_folders(struct store *store, const char *data_dir, struc
     } else {
         status = error_set(error, STATUS_LIMIT, "data folder", "failed to open the store: the path is too long");
     }
-    free(absolute);
+    free(absolute); /* of realpath() */
     for (size_t i = 0; i < sizeof paths / sizeof paths[0] && status == STATUS_OK; i++) {
         status = file_join(paths[i].out, STORE_PATH_SIZE, store->data_dir, paths[i].name, error);
         if (status == STATUS_OK && paths[i].folder) {

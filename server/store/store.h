@@ -28,7 +28,7 @@ struct store;
  * migration, removes what an earlier run left in <data>/tmp and blobs that no row names, and starts the writer.
  * `migrations`: ends with an entry whose name is NULL; NULL for those built into the binary.
  * STATUS_CONFLICT if another process has this folder open, STATUS_UNSUPPORTED if the database is newer than we are. */
-enum status store_open(const char *data_dir, const struct embedded_file *migrations, struct store **store,
+enum status store_open(const char *data_dir, const struct embedded_file *migrations, struct store **out,
                        struct error *error);
 
 /* Commits what is queued, stops the writer, closes the database. No other call may be in progress. Accepts NULL. */
@@ -68,8 +68,7 @@ enum status store_collect_blobs(struct store *store, size_t *removed, struct err
 struct store_upload;
 
 /* Starts an upload of at most `max_bytes` into a file below <data>/tmp. */
-enum status store_upload_begin(struct store *store, uint64_t max_bytes, struct store_upload **upload,
-                               struct error *error);
+enum status store_upload_begin(struct store *store, uint64_t max_bytes, struct store_upload **out, struct error *error);
 /* Appends bytes and hashes them; does not wait for the disk, so a loop thread may call it. STATUS_LIMIT over
  * max_bytes. After an error only store_upload_abort() is of use. */
 enum status store_upload_write(struct store_upload *upload, const void *data, size_t length, struct error *error);

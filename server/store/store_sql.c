@@ -61,16 +61,18 @@ enum status store_sql_open(struct store_sql *sql, const char *path, bool writabl
         status = code == SQLITE_OK ? store_sql_run(sql, "PRAGMA query_only = ON;", error)
                                    : store_sql_error(sql, code, "set up the database connection", error);
     }
-    if (status == STATUS_OK)
+    if (status == STATUS_OK) {
         return STATUS_OK;
+    }
 fail:
     store_sql_close(sql);
     return status;
 }
 
 void store_sql_close(struct store_sql *sql) {
-    for (size_t i = 0; i < sql->cached; i++)
+    for (size_t i = 0; i < sql->cached; i++) {
         sqlite3_finalize(sql->cache[i].statement);
+    }
     sqlite3_close(sql->db);
     *sql = (struct store_sql){0};
 }
@@ -100,8 +102,9 @@ enum status store_query_init(struct store_query *query, struct store_sql *sql, c
 }
 
 static void bound(struct store_query *query, int code) {
-    if (query->code == SQLITE_OK)
+    if (query->code == SQLITE_OK) {
         query->code = code;
+    }
 }
 
 void store_query_text(struct store_query *query, const char *text) {
@@ -154,10 +157,12 @@ enum status store_query_step(struct store_query *query, bool *row, struct error 
 enum status store_query_finish(struct store_query *query, size_t *changed, struct error *error) {
     bool row = true;
     enum status status = STATUS_OK;
-    while (status == STATUS_OK && row)
+    while (status == STATUS_OK && row) {
         status = store_query_step(query, &row, error);
-    if (status == STATUS_OK && changed)
+    }
+    if (status == STATUS_OK && changed) {
         *changed = (size_t)sqlite3_changes(query->sql->db);
+    }
     store_query_end(query);
     return status;
 }
@@ -198,7 +203,8 @@ void store_column_text(const struct store_query *query, int column, char *out, s
 
 enum status store_column_json(const struct store_query *query, int column, json_t **out, struct error *error) {
     const unsigned char *text = sqlite3_column_text(query->statement, column);
-    if (!text)
+    if (!text) {
         return error_no_memory(error, "a column");
+    }
     return json_read_text((const char *)text, (size_t)sqlite3_column_bytes(query->statement, column), out, error);
 }

@@ -46,7 +46,7 @@ static enum status write_results(const struct mitigate_request *request, json_t 
     if (status == STATUS_OK) {
         status = file_write_atomic(path, "repaired", 8, error);
     }
-    free(text);
+    free(text); /* of json_dumps() */
     return status;
 }
 
@@ -98,6 +98,22 @@ static void say(const char *text, size_t times) {
     }
 }
 
+/* Takes more than a child may. */
+static enum status take_too_much(const struct mitigate_request *request, const char *act, struct error *error) {
+    enum { BLOCK = 1 << 20, BLOCKS = 512 };
+    char path[STORE_PATH_SIZE];
+    char *block = mem_calloc(BLOCK, strcmp(act, "hungry") == 0 ? BLOCKS : 1);
+    if (block == NULL) {
+        return error_no_memory(error, "a feast");
+    }
+    enum status status = file_join(path, sizeof path, request->out_dir, ARTIFACT_MODEL, error);
+    if (status == STATUS_OK) {
+        status = file_write_atomic(path, block, BLOCK, error);
+    }
+    mem_free(block);
+    return status;
+}
+
 static enum status misbehave(const struct mitigate_request *request, const char *act, struct error *error) {
     char path[STORE_PATH_SIZE];
     if (strcmp(act, "crash") == 0) {
@@ -140,6 +156,9 @@ static enum status fake_run(const struct mitigate_request *request, const struct
     }
     if (strcmp(act, "succeed") == 0) {
         return succeed(request, hooks, report, error);
+    }
+    if (strcmp(act, "hungry") == 0 || strcmp(act, "big_file") == 0) {
+        return take_too_much(request, act, error);
     }
     if (strcmp(act, "fail") == 0) {
         return error_set(error, STATUS_NUMERIC, "node 'conv1'", "failed to compute node conv1: got NaN");

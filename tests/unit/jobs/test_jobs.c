@@ -170,6 +170,30 @@ static void a_child_that_is_not_ours_is_never_run_again(void **state) {
     }
 }
 
+static void a_child_keeps_to_its_limits(void **state) {
+    struct fixture *f = *state;
+    static const char *const ACTS[] = {"big_file", "hungry"};
+    static const enum status EXPECTED[] = {STATUS_IO, STATUS_NO_MEMORY};
+    size_t count = 2;
+    f->options.file_limit = 100000;
+    f->options.memory_limit = 256 << 20;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    /* A sanitizer's shadow memory is larger than any limit of sense. */
+    f->options.memory_limit = 0;
+    count = 1;
+#endif
+    fixture_start(f);
+    for (size_t i = 0; i < count; i++) {
+        char id[ID_SIZE];
+        struct store_job job;
+        fixture_submit(f, ACTS[i], NULL, id);
+        fixture_await(f, id, JOB_FAILED, LONG_S, &job);
+        assert_int_equal(job.attempt, 1);
+        assert_int_equal(job.problem.status, EXPECTED[i]);
+        store_job_deinit(&job);
+    }
+}
+
 static void cancels(struct fixture *f, const char *act) {
     char id[ID_SIZE];
     char other[ID_SIZE];
@@ -463,6 +487,7 @@ int main(int argc, char **argv) {
         CASE(a_crash_may_be_followed_by_success),
         CASE(a_silent_end_is_a_loss),
         CASE(a_child_that_is_not_ours_is_never_run_again),
+        CASE(a_child_keeps_to_its_limits),
         CASE(a_running_job_is_cancelled),
         CASE(a_job_that_does_not_listen_is_killed),
         CASE(a_job_in_a_thread_is_cancelled),

@@ -135,8 +135,7 @@ static void requests_that_are_wrong_are_refused(void **state) {
         "{}",
         "{\"task\":\"dig\",\"memory_limit\":0,\"file_limit\":0}",
         "{\"task\":\"check_model\",\"memory_limit\":0,\"file_limit\":0}",
-        "{\"task\":\"run\",\"memory_limit\":0,\"file_limit\":0,\"model\":\"m\",\"samples\":\"s\",\"out_dir\":\"o\","
-        "\"method\":\"onp\",\"seed\":\"-1\",\"threads\":1}",
+        "{\"task\":\"run\",\"memory_limit\":0,\"file_limit\":0,\"model\":\"m\",\"seed\":\"1\"}",
     };
     for (size_t i = 0; i < sizeof BAD / sizeof BAD[0]; i++) {
         struct error error = {0};
