@@ -226,7 +226,11 @@ enum status npz_load(const char *path, size_t max_file_bytes, size_t max_unpacke
     struct reading reading = {.path = path, .max_unpacked = max_unpacked_bytes, .error = error};
     struct npz *npz = mem_calloc(1, sizeof *npz);
     zip_int64_t count = 0;
-    enum status status = npz != NULL ? open_archive(&reading, max_file_bytes) : error_no_memory(error, "an npz");
+    enum status status = STATUS_OK;
+    if (npz == NULL) {
+        return error_no_memory(error, "an npz");
+    }
+    status = open_archive(&reading, max_file_bytes);
     if (status != STATUS_OK) {
         goto done;
     }
@@ -261,7 +265,7 @@ void npz_free(struct npz *npz) {
     if (npz == NULL) {
         return;
     }
-    for (size_t i = 0; i < npz->count; i++) {
+    for (size_t i = 0; npz->arrays != NULL && i < npz->count; i++) {
         mem_free(npz->arrays[i].data);
     }
     mem_free(npz->arrays);

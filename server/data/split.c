@@ -3,7 +3,8 @@
  * class is within one sample of its shares, and so is the whole even if all classes are small. */
 #include "server/data/split.h"
 
-#include <string.h>
+#include <limits.h>
+#include <stdbool.h>
 
 #include "common/mem.h"
 
@@ -13,7 +14,7 @@ static const size_t SHARE[PARTS] = {3, 1, 1}; /* of SHARES: build, score, locked
 /* How many samples of a class of `size` each part takes; given: over the classes so far, updated. */
 static void share_out(size_t size, size_t total, size_t given[PARTS], size_t quota[PARTS]) {
     size_t left = size;
-    bool open[PARTS];
+    bool open[PARTS] = {false};
     for (size_t p = 0; p < PARTS; p++) {
         quota[p] = size * SHARE[p] / SHARES;
         open[p] = size * SHARE[p] % SHARES != 0;
@@ -21,11 +22,11 @@ static void share_out(size_t size, size_t total, size_t given[PARTS], size_t quo
         left -= quota[p];
     }
     while (left > 0) {
-        size_t best = PARTS;
-        long long most = 0;
+        size_t best = 0;
+        long long most = LLONG_MIN;
         for (size_t p = 0; p < PARTS; p++) {
             long long behind = (long long)(total * SHARE[p]) - (long long)(given[p] * SHARES);
-            if (open[p] && (best == PARTS || behind > most)) {
+            if (open[p] && behind > most) {
                 best = p;
                 most = behind;
             }

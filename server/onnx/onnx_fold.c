@@ -219,6 +219,9 @@ enum status fold_concat(struct lower *lower) {
     if (status != STATUS_OK) {
         return status;
     }
+    if (shape_count(&out) == 0) {
+        return STATUS_OK; /* without data the other dimensions may be anything, so they must not count a loop */
+    }
     for (size_t i = 0; i < axis; i++) {
         outer *= out.dim[i];
     }

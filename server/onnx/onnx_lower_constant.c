@@ -135,10 +135,14 @@ static enum status cast_to_floats(struct lower *lower, const struct onnx_constan
     float *data = NULL;
     enum status status = fold_floats(lower, &from->shape, &data);
     for (size_t i = 0; status == STATUS_OK && i < from->count; i++) {
-        if (from->integers != NULL && from->integers[i] == ONNX_BATCH) {
+        if (from->integers == NULL) {
+            data[i] = from->floats[i];
+            continue;
+        }
+        if (from->integers[i] == ONNX_BATCH) {
             return lower_refuse(lower, STATUS_UNSUPPORTED, "got the batch size, expected a number that is fixed");
         }
-        data[i] = from->floats != NULL ? from->floats[i] : (float)from->integers[i];
+        data[i] = (float)from->integers[i];
     }
     return status;
 }

@@ -7,13 +7,10 @@
 static enum status read_pair(struct lower *lower, const char *name, size_t fallback, size_t out[2]) {
     const int64_t *values = NULL;
     size_t count = 0;
+    out[0] = out[1] = fallback;
     enum status status = lower_attr_ints(lower, name, &values, &count);
-    if (status != STATUS_OK) {
+    if (status != STATUS_OK || values == NULL) {
         return status;
-    }
-    if (values == NULL) {
-        out[0] = out[1] = fallback;
-        return STATUS_OK;
     }
     if (count != 2) {
         return lower_refuse(lower, STATUS_UNSUPPORTED, "got %zu values in '%s', expected 2 (a 2-D window)", count,
@@ -54,7 +51,7 @@ static enum status read_pads(struct lower *lower, struct window_attr *window) {
 static void pad_same(struct window_attr *window, const struct shape *x, bool lower_side) {
     for (size_t i = 0; i < 2; i++) {
         size_t input = x->dim[2 + i];
-        size_t output = (input + window->stride[i] - 1) / window->stride[i];
+        size_t output = input / window->stride[i] + (input % window->stride[i] != 0);
         size_t span = (window->kernel[i] - 1) * window->dilation[i] + 1;
         size_t reach = (output - 1) * window->stride[i] + span;
         size_t pad = reach > input ? reach - input : 0;

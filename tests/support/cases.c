@@ -60,6 +60,7 @@ int cases_error_matches(const char *name, const char *folder, enum status status
     int good = 0;
     if (part == NULL) {
         fail_msg("%s/error has no second line", folder);
+        return 0;
     }
     *part++ = '\0';
     part[strcspn(part, "\n")] = '\0';
