@@ -54,7 +54,7 @@ for child in $children; do
     case $(sed 's/.*) //' "/proc/$child/stat" 2>/dev/null) in '' | Z*) ;; *) left=$((left + 1)) ;; esac
 done
 equal 'no child outlives a killed onpd' "$left" 0
-start_onpd "$work/data" --unix "$work/sock"
+start_onpd "$work/data" --unix "$work/sock" --drain 1
 request GET "/v1/jobs/$killed"
 equal 'the job is still known' "$code" 200
 wait_end "$killed" 120
