@@ -127,12 +127,12 @@ struct http_server {
 };
 
 /* http_connection.c: the callbacks of libmicrohttpd. */
-void *http_on_target(void *listener, const char *target, struct MHD_Connection *connection);
+void *http_on_target(void *user, const char *target, struct MHD_Connection *connection);
 enum MHD_Result http_on_request(void *listener, struct MHD_Connection *connection, const char *url, const char *method,
-                                const char *version, const char *data, size_t *size, void **request);
-void http_on_completed(void *listener, struct MHD_Connection *connection, void **request,
+                                const char *version, const char *data, size_t *size, void **state);
+void http_on_completed(void *user, struct MHD_Connection *connection, void **state,
                        enum MHD_RequestTerminationCode code);
-void http_on_connection(void *listener, struct MHD_Connection *connection, void **state,
+void http_on_connection(void *user, struct MHD_Connection *connection, void **state,
                         enum MHD_ConnectionNotificationCode code);
 
 /* http_admit.c: everything that is checked before the body. True: it may go on. False: a reply is set. */

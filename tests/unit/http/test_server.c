@@ -1,227 +1,12 @@
-/* The server over real sockets: bodies, limits, framing, files, waiting, holding, streams, draining. */
-#include <pthread.h>
-#include <stdatomic.h>
+/* The server over real sockets: bodies, limits, framing, files. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/clock.h"
-#include "common/file.h"
 #include "common/mem.h"
 #include "tests/support/cm.h"
-#include "tests/support/scratch.h"
-#include "tests/support/live.h"
-
-#define CLOSE "Host: localhost\r\nConnection: close\r\n"
-
-/* What the handlers work on. */
-struct world {
-    struct live live;
-    struct scratch scratch;
-    char file[4096];
-    atomic_int version; /* of the document at /doc, and of the stream's next event */
-    atomic_int closed;  /* sinks closed without being taken */
-    pthread_t helper;
-    struct http_post post;
-    struct http_hold *hold;
-    bool release_held; /* false: the helper never answers */
-};
-
-static void get_hello(struct http_request *request, void *context) {
-    (void)context;
-    http_reply_json(request, 200, json_pack("{s:s, s:s?}", "hello", "world", "q", http_request_query(request, "q")));
-}
-
-static void post_echo(struct http_request *request, void *context) {
-    struct error error = {0};
-    json_t *json = NULL;
-
-    (void)context;
-    if (http_request_json(request, &json, &error) != STATUS_OK) {
-        http_reply_problem(request, 400, &error);
-        return;
-    }
-    http_reply_json(request, 200, json_pack("{s:o}", "got", json));
-}
-
-struct counter {
-    struct world *world;
-    size_t bytes;
-};
-
-static enum status count_bytes(void *user, const void *data, size_t length, struct error *error) {
-    struct counter *counter = user;
-
-    counter->bytes += length;
-    if (memchr(data, '!', length) != NULL) {
-        return error_set(error, STATUS_UNAVAILABLE, NULL, "failed to take '!'");
-    }
-    return STATUS_OK;
-}
-
-static void close_counter(void *user) {
-    struct counter *counter = user;
-
-    atomic_fetch_add(&counter->world->closed, 1);
-    mem_free(counter);
-}
-
-static void begin_upload(struct http_request *request, void *context) {
-    struct counter *counter = mem_calloc(1, sizeof(*counter));
-
-    assert_non_null(counter);
-    counter->world = context;
-    http_request_set_sink(request, &(struct http_sink){counter, count_bytes, close_counter});
-}
-
-static void post_upload(struct http_request *request, void *context) {
-    struct counter *counter = http_request_take_sink(request);
-
-    (void)context;
-    http_reply_header(request, "Location", "/upload/1");
-    http_reply_json(request, 201, json_pack("{s:I}", "bytes", (json_int_t)counter->bytes));
-    mem_free(counter);
-}
-
-static void get_file(struct http_request *request, void *context) {
-    const struct world *world = context;
-    http_reply_file(request, world->file, "application/octet-stream", "abc", "digits.bin");
-}
-
-static void get_doc(struct http_request *request, void *context) {
-    struct world *world = context;
-    const char *wait = http_request_query(request, "wait");
-
-    http_reply_json_or_wait(request, json_pack("{s:i}", "version", atomic_load(&world->version)), "doc",
-                            wait != NULL ? 2.0 : 0.0);
-}
-
-static void released(struct http_post *post) {
-    struct world *world = (struct world *)((char *)post - offsetof(struct world, post));
-    struct http_request *request = http_hold_release(world->hold);
-
-    world->hold = NULL;
-    if (request != NULL) {
-        http_reply_json(request, 202, json_pack("{s:b}", "held", 1));
-    }
-}
-
-static void *help(void *user) {
-    struct world *world = user;
-
-    (void)usleep(50000);
-    http_server_post(world->live.server, &world->post);
-    return NULL;
-}
-
-static void get_held(struct http_request *request, void *context) {
-    struct world *world = context;
-
-    world->hold = http_request_hold(request);
-    assert_non_null(world->hold);
-    world->post.run = released;
-    if (world->release_held) {
-        assert_int_equal(pthread_create(&world->helper, NULL, help, world), 0);
-    }
-}
-
-static void get_silent(struct http_request *request, void *context) {
-    (void)request;
-    (void)context;
-}
-
-/* Events 1..3 as the world's version reaches them; the third is the last. */
-struct events {
-    struct world *world;
-    int sent;
-};
-
-static enum http_pull pull_event(void *user, struct buf *out, bool idle, bool draining) {
-    struct events *events = user;
-
-    if (draining || events->sent == 3) {
-        return HTTP_PULL_END;
-    }
-    if (atomic_load(&events->world->version) > events->sent) {
-        events->sent++;
-        (void)buf_printf(out, "id: %d\n\n", events->sent);
-        return events->sent == 3 ? HTTP_PULL_END : HTTP_PULL_MORE;
-    }
-    if (idle) {
-        (void)buf_append_text(out, ": ping\n\n");
-        return HTTP_PULL_MORE;
-    }
-    return HTTP_PULL_WAIT;
-}
-
-static void get_stream(struct http_request *request, void *context) {
-    struct events *events = mem_calloc(1, sizeof(*events));
-
-    assert_non_null(events);
-    events->world = context;
-    http_reply_stream(request, "text/event-stream", &(struct http_stream){events, pull_event, mem_free, "doc", 0.1});
-}
-
-static const struct http_route routes[] = {
-    {"GET", "/hello", HTTP_SCOPE_READ, HTTP_BODY_NONE, NULL, get_hello},
-    {"POST", "/echo", HTTP_SCOPE_WRITE, HTTP_BODY_JSON, NULL, post_echo},
-    {"POST", "/upload", HTTP_SCOPE_WRITE, HTTP_BODY_STREAM, begin_upload, post_upload},
-    {"GET", "/file", HTTP_SCOPE_READ, HTTP_BODY_NONE, NULL, get_file},
-    {"GET", "/doc", HTTP_SCOPE_READ, HTTP_BODY_NONE, NULL, get_doc},
-    {"GET", "/held", HTTP_SCOPE_READ, HTTP_BODY_NONE, NULL, get_held},
-    {"GET", "/silent", HTTP_SCOPE_READ, HTTP_BODY_NONE, NULL, get_silent},
-    {"GET", "/stream", HTTP_SCOPE_READ, HTTP_BODY_NONE, NULL, get_stream},
-    {"GET", "/admin", HTTP_SCOPE_ADMIN, HTTP_BODY_NONE, NULL, get_hello},
-};
-
-static enum status guard(struct http_request *request, const struct http_route *route, void *context, unsigned *code,
-                         struct error *error) {
-    (void)request;
-    (void)context;
-    if (route->scope == HTTP_SCOPE_ADMIN) {
-        *code = 401;
-        return error_set(error, STATUS_INVALID, NULL, "failed to admit: not the admin");
-    }
-    return STATUS_OK;
-}
-
-enum { MAX_UPLOAD = 3 << 20, FILE_SIZE = 1000 };
-
-static int setup(void **state) {
-    static struct world world;
-    struct http_config config;
-    char digits[FILE_SIZE];
-    struct error error = {0};
-
-    memset(&world, 0, sizeof(world));
-    world.release_held = true;
-    scratch_make(&world.scratch);
-    (void)snprintf(world.file, sizeof(world.file), "%s", scratch_path(&world.scratch, "digits.bin"));
-    for (size_t i = 0; i < sizeof(digits); i++) {
-        digits[i] = (char)('0' + i % 10);
-    }
-    assert_int_equal(file_write_atomic(world.file, digits, sizeof(digits), &error), STATUS_OK);
-    http_config_init(&config);
-    config.routes = routes;
-    config.route_count = sizeof(routes) / sizeof(routes[0]);
-    config.context = &world;
-    config.guard = guard;
-    config.max_upload = MAX_UPLOAD;
-    config.slow_window_s = 0.6;
-    config.slow_window_bytes = 1000;
-    config.idle_timeout_s = 5;
-    live_start(&world.live, &config);
-    *state = &world;
-    return 0;
-}
-
-static int teardown(void **state) {
-    struct world *world = *state;
-
-    live_stop(&world->live);
-    scratch_remove(&world->scratch);
-    return 0;
-}
+#include "tests/unit/http/world.h"
 
 static void test_get(void **state) {
     struct world *world = *state;
@@ -456,125 +241,9 @@ static void test_file(void **state) {
         if (cases[i].body != NULL) {
             assert_string_equal(live_body(answer), cases[i].body);
         } else if (cases[i].code == 200) {
-            assert_int_equal(strlen(live_body(answer)), FILE_SIZE);
+            assert_int_equal(strlen(live_body(answer)), WORLD_FILE_SIZE);
         }
     }
-}
-
-static void *change_later(void *user) {
-    struct world *world = user;
-
-    (void)usleep(100000);
-    atomic_fetch_add(&world->version, 1);
-    http_server_notify(world->live.server, "other");
-    http_server_notify(world->live.server, "doc");
-    return NULL;
-}
-
-/* Asks for the document with a wait and the ETag of its present state. */
-static const char *ask_doc(struct world *world) {
-    const char *answer = live_ask(&world->live, "GET /doc HTTP/1.1\r\n" CLOSE "\r\n"), *at = strstr(answer, "ETag: ");
-    char text[256];
-
-    assert_non_null(at);
-    (void)snprintf(text, sizeof(text), "GET /doc?wait=1 HTTP/1.1\r\nIf-None-Match: %.*s\r\n" CLOSE "\r\n",
-                   (int)strcspn(at + 6, "\r"), at + 6);
-    return live_ask(&world->live, text);
-}
-
-static void test_long_poll(void **state) {
-    struct world *world = *state;
-    double start = clock_seconds();
-    pthread_t thread;
-    const char *answer;
-
-    assert_int_equal(pthread_create(&thread, NULL, change_later, world), 0);
-    answer = ask_doc(world);
-    assert_int_equal(pthread_join(thread, NULL), 0);
-    assert_int_equal(live_code(answer), 200);
-    assert_string_equal(live_body(answer), "{\"version\":1}\n");
-    assert_true(clock_seconds() - start < 1.5);
-
-    start = clock_seconds();
-    assert_int_equal(live_code(ask_doc(world)), 304);
-    assert_true(clock_seconds() - start >= 1.9);
-}
-
-static void test_hold(void **state) {
-    struct world *world = *state;
-    const char *answer = live_ask(&world->live, "GET /held HTTP/1.1\r\n" CLOSE "\r\n");
-
-    assert_int_equal(pthread_join(world->helper, NULL), 0);
-    assert_int_equal(live_code(answer), 202);
-    assert_string_equal(live_body(answer), "{\"held\":true}\n");
-}
-
-static void *stop_soon(void *user) {
-    struct world *world = user;
-
-    (void)usleep(200000);
-    live_stop(&world->live);
-    return NULL;
-}
-
-/* Nobody releases the hold: the stop answers 503, and the late release finds no request. */
-static void test_stop_with_held_request(void **state) {
-    struct world *world = *state;
-    pthread_t thread;
-    const char *answer;
-
-    world->release_held = false;
-    assert_int_equal(pthread_create(&thread, NULL, stop_soon, world), 0);
-    answer = live_ask(&world->live, "GET /held HTTP/1.1\r\n" CLOSE "\r\n");
-    assert_int_equal(pthread_join(thread, NULL), 0);
-    assert_int_equal(live_code(answer), 503);
-    assert_non_null(world->hold);
-    assert_null(http_hold_release(world->hold));
-    scratch_remove(&world->scratch);
-}
-
-/* A drain ends long-polls with the present state. */
-static void test_stop_with_waiting_request(void **state) {
-    struct world *world = *state;
-    double start = clock_seconds();
-    pthread_t thread;
-
-    world->live.drain_first = 0.2;
-    assert_int_equal(pthread_create(&thread, NULL, stop_soon, world), 0);
-    assert_int_equal(live_code(ask_doc(world)), 304);
-    assert_true(clock_seconds() - start < 1.5);
-    assert_int_equal(pthread_join(thread, NULL), 0);
-    scratch_remove(&world->scratch);
-}
-
-static void *change_three_times(void *user) {
-    struct world *world = user;
-
-    for (int i = 0; i < 3; i++) {
-        (void)usleep(450000);
-        atomic_fetch_add(&world->version, 1);
-        http_server_notify(world->live.server, "doc");
-    }
-    return NULL;
-}
-
-static void test_stream(void **state) {
-    struct world *world = *state;
-    pthread_t thread;
-    const char *answer, *one, *two, *three, *ping;
-
-    assert_int_equal(pthread_create(&thread, NULL, change_three_times, world), 0);
-    answer = live_ask(&world->live, "GET /stream HTTP/1.1\r\n" CLOSE "\r\n");
-    assert_int_equal(pthread_join(thread, NULL), 0);
-    assert_int_equal(live_code(answer), 200);
-    assert_non_null(strstr(answer, "text/event-stream"));
-    one = strstr(answer, "id: 1");
-    two = strstr(answer, "id: 2");
-    three = strstr(answer, "id: 3");
-    ping = strstr(answer, ": ping");
-    assert_non_null(one);
-    assert_non_null(ping);
-    assert_true(ping < two && one < two && two < three);
 }
 
 static void test_keep_alive(void **state) {
@@ -598,7 +267,7 @@ static void read_stats(struct http_post *post) {
     struct stats_reader *reader = (struct stats_reader *)post; /* its first member */
 
     reader->found = http_server_stats(reader->server, 0)->by_class[1];
-    reader->missed = http_server_stats(reader->server, sizeof(routes) / sizeof(routes[0]))->by_class[3];
+    reader->missed = http_server_stats(reader->server, WORLD_ROUTES)->by_class[3];
     atomic_store(&reader->done, true);
 }
 
@@ -617,8 +286,7 @@ static void test_stats(void **state) {
 }
 
 int main(void) {
-#define LIVE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
-#define STOPS(test) cmocka_unit_test_setup(test, setup)
+#define LIVE(test) cmocka_unit_test_setup_teardown(test, world_setup, world_teardown)
     const struct CMUnitTest tests[] = {
         LIVE(test_get),
         LIVE(test_head),
@@ -632,11 +300,6 @@ int main(void) {
         LIVE(test_broken_upload),
         LIVE(test_slow_drip),
         LIVE(test_file),
-        LIVE(test_long_poll),
-        LIVE(test_hold),
-        STOPS(test_stop_with_held_request),
-        STOPS(test_stop_with_waiting_request),
-        LIVE(test_stream),
         LIVE(test_keep_alive),
         LIVE(test_stats),
     };

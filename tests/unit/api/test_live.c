@@ -1,0 +1,499 @@
+/* The interface over a real store, real workers and real sockets; only what a job computes is made up here, so that jobs
+ * end at once and as the test wants. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/file.h"
+#include "common/mem.h"
+#include "server/api/api.h"
+#include "tests/support/cm.h"
+#include "tests/support/live.h"
+#include "tests/support/scratch.h"
+
+#define HEAD "Host: localhost\r\nConnection: close\r\n"
+
+struct world {
+    struct live live;
+    struct scratch scratch;
+    struct store *store;
+    struct jobs *jobs;
+    struct api *api;
+};
+
+/* Files that start with "good" are fine. */
+static enum status check_file(const char *path, json_t **info, struct error *error) {
+    char *text = NULL;
+    size_t length = 0;
+    enum status status = file_read(path, 1 << 20, &text, &length, error);
+
+    if (status == STATUS_OK && strncmp(text, "good", 4) != 0) {
+        status = error_set(error, STATUS_UNSUPPORTED, "node 'loop1'", "failed to read operator Loop: got control flow");
+    }
+    if (status == STATUS_OK) {
+        *info = json_pack("{s:I}", "length", (json_int_t)length);
+    }
+    mem_free(text);
+    return status;
+}
+
+static enum status check_parameters(const char *method, const json_t *parameters, struct error *error) {
+    if (strcmp(method, "onp") != 0) {
+        return error_set(error, STATUS_INVALID, "/method", "failed to find method %s", method);
+    }
+    if (json_object_get(parameters, "wrong") != NULL) {
+        return error_set(error, STATUS_INVALID, "/parameters/wrong", "failed to read parameters: got 'wrong'");
+    }
+    return STATUS_OK;
+}
+
+static enum status check_fit(const json_t *model, const json_t *samples, const json_t *probe, struct error *error) {
+    (void)model;
+    (void)probe;
+    if (json_integer_value(json_object_get(samples, "length")) > 100) {
+        return error_set(error, STATUS_INVALID, "/samples_id", "failed to fit the samples: got too many");
+    }
+    return STATUS_OK;
+}
+
+static bool asks_for(const json_t *parameters, const char *name) {
+    return json_is_true(json_object_get(parameters, name));
+}
+
+static enum status write_artifact(const char *dir, const char *name, const char *text, struct error *error) {
+    char path[4096];
+
+    (void)snprintf(path, sizeof(path), "%s/%s", dir, name);
+    return file_write_atomic(path, text, strlen(text), error);
+}
+
+/* Succeeds, or as the parameters say: {"fail": true}, {"hang": true} until cancelled. */
+static enum status run(const struct mitigate_request *request, const struct mitigate_hooks *hooks, json_t **report,
+                       struct error *error) {
+    struct mitigate_progress progress = {STAGE_SEARCH, 1, 2, 0.5, 1.0, 0.25, "half"};
+    char text[64];
+
+    hooks->progress(hooks->user, &progress);
+    while (asks_for(request->parameters, "hang")) {
+        if (atomic_load(hooks->cancel)) {
+            return error_set(error, STATUS_CANCELLED, NULL, "failed to run: got a request to stop");
+        }
+        (void)usleep(5000);
+    }
+    if (asks_for(request->parameters, "fail")) {
+        return error_set(error, STATUS_NUMERIC, "node 'conv1'", "failed to run the network: got NaN");
+    }
+    (void)snprintf(text, sizeof(text), "{\"verdict\": \"removed\", \"seed\": %llu}", (unsigned long long)request->seed);
+    if (write_artifact(request->out_dir, ARTIFACT_MODEL, "repaired model bytes", error) != STATUS_OK ||
+        write_artifact(request->out_dir, ARTIFACT_REPORT, text, error) != STATUS_OK ||
+        write_artifact(request->out_dir, ARTIFACT_MASK, "{}", error) != STATUS_OK ||
+        write_artifact(request->out_dir, ARTIFACT_TRACE, "{}\n", error) != STATUS_OK) {
+        return error->status;
+    }
+    *report = json_loads(text, 0, NULL);
+    return STATUS_OK;
+}
+
+static json_t *describe(void) {
+    return json_pack("[{s:s}]", "name", "onp");
+}
+
+static const struct job_methods methods = {run, check_parameters, check_file, check_file, check_fit};
+static const char *const operators[] = {"Conv", "Relu", NULL};
+
+static void notify(void *user, const char *job_id) {
+    http_server_notify(user, job_id);
+}
+
+static int setup(void **state) {
+    static struct world world;
+    struct jobs_options options;
+    struct api_config api = {.describe_methods = describe, .operators = operators, .opset_min = 9, .opset_max = 18};
+    struct http_config http;
+    struct error error = {0};
+
+    memset(&world, 0, sizeof(world));
+    scratch_make(&world.scratch);
+    assert_int_equal(store_open(scratch_path(&world.scratch, "data"), NULL, &world.store, &error), STATUS_OK);
+    jobs_options_init(&options);
+    options.isolation = JOB_ISOLATION_THREAD;
+    options.queue_max = 2;
+    assert_int_equal(jobs_start(world.store, &methods, &options, &world.jobs, &error), STATUS_OK);
+    api.store = world.store;
+    api.jobs = world.jobs;
+    api.max_upload = 1 << 20;
+    api.wait_max_s = 10;
+    api.check_host = true;
+    assert_int_equal(api_new(&api, &world.api, &error), STATUS_OK);
+    http_config_init(&http);
+    http.routes = api_routes;
+    http.route_count = api_route_count;
+    http.context = world.api;
+    http.guard = api_guard;
+    http.max_upload = 1 << 20;
+    live_start(&world.live, &http);
+    store_set_listener(world.store, notify, world.live.server);
+    *state = &world;
+    return 0;
+}
+
+static int teardown(void **state) {
+    struct world *world = *state;
+
+    store_set_listener(world->store, NULL, NULL);
+    jobs_stop(world->jobs, 0);
+    live_stop(&world->live);
+    api_free(world->api);
+    store_close(world->store);
+    scratch_remove(&world->scratch);
+    return 0;
+}
+
+/* Sends a request and gives the answer's JSON (new reference, NULL if there is none); *code may be NULL. */
+static json_t *ask(struct world *world, const char *method, const char *path, const char *body, int *code) {
+    char text[4096];
+    const char *answer;
+
+    (void)snprintf(text, sizeof(text), "%s %s HTTP/1.1\r\n" HEAD "%sContent-Length: %zu\r\n\r\n%s", method, path,
+                   body != NULL && body[0] == '{' ? "Content-Type: application/json\r\n" : "",
+                   body != NULL ? strlen(body) : 0, body != NULL ? body : "");
+    answer = live_ask(&world->live, text);
+    if (code != NULL) {
+        *code = live_code(answer);
+    }
+    return json_loads(live_body(answer), 0, NULL);
+}
+
+static const char *text_of(const json_t *json, const char *name) {
+    return json_string_value(json_object_get(json, name));
+}
+
+/* The code of a request; where `pointer` is not NULL, its problem must point there. */
+static int code_of(struct world *world, const char *method, const char *path, const char *body, const char *pointer) {
+    int code = 0;
+    json_t *json = ask(world, method, path, body, &code);
+
+    if (pointer != NULL) {
+        assert_string_equal(text_of(json_array_get(json_object_get(json, "errors"), 0), "pointer"), pointer);
+    }
+    json_decref(json);
+    return code;
+}
+
+static void upload(struct world *world, const char *path, const char *bytes, int expected, char id[ID_SIZE]) {
+    int code = 0;
+    json_t *json = ask(world, "POST", path, bytes, &code);
+
+    assert_int_equal(code, expected);
+    (void)snprintf(id, ID_SIZE, "%s", text_of(json, "id"));
+    json_decref(json);
+}
+
+struct ids {
+    char model[ID_SIZE], samples[ID_SIZE], job[ID_SIZE];
+};
+
+/* Submits a job with these parameters; returns the code. */
+static int submit(struct world *world, struct ids *ids, const char *parameters) {
+    char body[512];
+    int code = 0;
+    json_t *json;
+
+    if (ids->model[0] == '\0') {
+        upload(world, "/v1/models?name=m", "good model", 201, ids->model);
+        upload(world, "/v1/samples", "good samples", 201, ids->samples);
+    }
+    (void)snprintf(body, sizeof(body), "{\"model_id\":\"%s\",\"samples_id\":\"%s\",\"seed\":7,\"parameters\":%s}",
+                   ids->model, ids->samples, parameters);
+    json = ask(world, "POST", "/v1/jobs", body, &code);
+    if (code == 202) {
+        (void)snprintf(ids->job, sizeof(ids->job), "%s", text_of(json, "id"));
+    }
+    json_decref(json);
+    return code;
+}
+
+static const char *job_path(const struct ids *ids, const char *rest) {
+    static char path[128];
+
+    (void)snprintf(path, sizeof(path), "/v1/jobs/%s%s", ids->job, rest);
+    return path;
+}
+
+/* Polls until the job is in this state; fails after 5 seconds. The document is the caller's. */
+static json_t *wait_for(struct world *world, const struct ids *ids, const char *state) {
+    double end = clock_seconds() + 5.0;
+
+    while (clock_seconds() < end) {
+        json_t *json = ask(world, "GET", job_path(ids, ""), NULL, NULL);
+        if (strcmp(text_of(json, "state"), state) == 0) {
+            return json;
+        }
+        json_decref(json);
+        (void)usleep(10000);
+    }
+    fail_msg("job %s did not become %s", ids->job, state);
+    return NULL;
+}
+
+static void test_a_job_from_upload_to_download(void **state) {
+    struct world *world = *state;
+    struct ids ids = {0};
+    char text[256];
+    const char *answer;
+    json_t *json;
+
+    assert_int_equal(submit(world, &ids, "{}"), 202);
+    json = wait_for(world, &ids, "succeeded");
+    assert_non_null(text_of(json_object_get(json, "links"), "result"));
+    assert_true(json_is_null(json_object_get(json, "problem")));
+    assert_non_null(text_of(json, "finished_at"));
+    json_decref(json);
+
+    json = ask(world, "GET", job_path(&ids, "/result"), NULL, NULL);
+    assert_string_equal(text_of(json, "verdict"), "removed");
+    assert_int_equal(json_integer_value(json_object_get(json, "seed")), 7);
+    json_decref(json);
+
+    json = ask(world, "GET", job_path(&ids, "/artifacts"), NULL, NULL);
+    assert_int_equal(json_array_size(json_object_get(json, "data")), 4);
+    json_decref(json);
+
+    (void)snprintf(text, sizeof(text), "GET %s HTTP/1.1\r\n" HEAD "Range: bytes=9-13\r\n\r\n",
+                   job_path(&ids, "/artifacts/model.onnx"));
+    answer = live_ask(&world->live, text);
+    assert_int_equal(live_code(answer), 206);
+    assert_string_equal(live_body(answer), "model");
+    assert_non_null(strstr(answer, "filename=\"model.onnx\""));
+    assert_int_equal(code_of(world, "GET", job_path(&ids, "/artifacts/secret"), NULL, NULL), 404);
+
+    assert_int_equal(code_of(world, "POST", job_path(&ids, "/retry"), NULL, NULL), 409);
+    assert_int_equal(code_of(world, "POST", job_path(&ids, "/cancel"), NULL, NULL), 409);
+    assert_int_equal(code_of(world, "DELETE", job_path(&ids, ""), NULL, NULL), 204);
+    assert_int_equal(code_of(world, "GET", job_path(&ids, "/result"), NULL, NULL), 404);
+}
+
+static void test_uploads(void **state) {
+    struct world *world = *state;
+    char first[ID_SIZE], second[ID_SIZE], path[96];
+    json_t *json;
+    int code = 0;
+
+    upload(world, "/v1/models?name=a%20name", "good bytes", 201, first);
+    upload(world, "/v1/models?name=another", "good bytes", 200, second);
+    assert_string_equal(first, second);
+    (void)snprintf(path, sizeof(path), "/v1/models/%s", first);
+    json = ask(world, "GET", path, NULL, &code);
+    assert_int_equal(code, 200);
+    assert_string_equal(text_of(json, "name"), "a name");
+    assert_int_equal(json_integer_value(json_object_get(json_object_get(json, "info"), "length")), 10);
+    json_decref(json);
+
+    json = ask(world, "POST", "/v1/models", "bad bytes", &code);
+    assert_int_equal(code, 422);
+    assert_string_equal(text_of(json_array_get(json_object_get(json, "errors"), 0), "place"), "node 'loop1'");
+    json_decref(json);
+    assert_int_equal(code_of(world, "POST", "/v1/models?name=%ff", "good", NULL), 400);
+    assert_int_equal(code_of(world, "POST", "/v1/models?nam=x", "good", NULL), 400);
+    assert_int_equal(code_of(world, "DELETE", path, NULL, NULL), 204);
+    assert_int_equal(code_of(world, "DELETE", path, NULL, NULL), 404);
+    assert_int_equal(code_of(world, "GET", "/v1/samples/mdl_01ARZ3NDEKTSV4RRFFQ69G5FAV", NULL, NULL), 404);
+}
+
+static void test_pages(void **state) {
+    struct world *world = *state;
+    char ids[5][ID_SIZE], bytes[16], path[128], after[ID_SIZE] = "";
+    size_t seen = 0;
+    bool more = true;
+
+    for (int i = 0; i < 5; i++) {
+        (void)snprintf(bytes, sizeof(bytes), "good %d", i);
+        upload(world, "/v1/samples", bytes, 201, ids[i]);
+    }
+    while (more) {
+        json_t *json, *data;
+        (void)snprintf(path, sizeof(path), "/v1/samples?limit=2%s%s", after[0] != '\0' ? "&after=" : "", after);
+        json = ask(world, "GET", path, NULL, NULL);
+        data = json_object_get(json, "data");
+        for (size_t i = 0; i < json_array_size(data); i++) {
+            assert_true(seen < 5);
+            assert_string_equal(text_of(json_array_get(data, i), "id"), ids[4 - seen]);
+            seen++;
+        }
+        more = json_is_true(json_object_get(json, "has_more"));
+        (void)snprintf(after, sizeof(after), "%s", more ? text_of(json, "next_after") : "");
+        json_decref(json);
+    }
+    assert_int_equal(seen, 5);
+    assert_int_equal(code_of(world, "GET", "/v1/samples?limit=201", NULL, NULL), 400);
+    assert_int_equal(code_of(world, "GET", "/v1/samples?after=mdl_01ARZ3NDEKTSV4RRFFQ69G5FAV", NULL, NULL), 400);
+}
+
+static void test_refused_jobs(void **state) {
+    static const char many[] =
+        "good samples, but there are far too many of them, more than a hundred bytes, which is what "
+        "the check refuses";
+    struct world *world = *state;
+    struct ids ids = {0};
+    char body[512];
+
+    assert_int_equal(submit(world, &ids, "{\"wrong\": 1}"), 422);
+    (void)snprintf(body, sizeof(body), "{\"model_id\":\"%s\",\"samples_id\":\"%s\",\"method\":\"x\"}", ids.model,
+                   ids.samples);
+    assert_int_equal(code_of(world, "POST", "/v1/jobs", body, "/method"), 422);
+    (void)snprintf(body, sizeof(body), "{\"model_id\":\"mdl_01ARZ3NDEKTSV4RRFFQ69G5FAV\",\"samples_id\":\"%s\"}",
+                   ids.samples);
+    assert_int_equal(code_of(world, "POST", "/v1/jobs", body, "/model_id"), 422);
+    upload(world, "/v1/samples", many, 201, ids.samples);
+    (void)snprintf(body, sizeof(body), "{\"model_id\":\"%s\",\"samples_id\":\"%s\"}", ids.model, ids.samples);
+    assert_int_equal(code_of(world, "POST", "/v1/jobs", body, "/samples_id"), 422);
+}
+
+static void test_failed_job_and_retry(void **state) {
+    struct world *world = *state;
+    struct ids ids = {0};
+    char first[ID_SIZE];
+    json_t *json;
+    int code = 0;
+
+    assert_int_equal(submit(world, &ids, "{\"fail\": true}"), 202);
+    json = wait_for(world, &ids, "failed");
+    assert_string_equal(text_of(json_object_get(json, "problem"), "status"), "numeric");
+    assert_string_equal(text_of(json_object_get(json, "problem"), "where"), "node 'conv1'");
+    json_decref(json);
+    assert_int_equal(code_of(world, "GET", job_path(&ids, "/result"), NULL, NULL), 409);
+    (void)snprintf(first, sizeof(first), "%s", ids.job);
+    json = ask(world, "POST", job_path(&ids, "/retry"), NULL, &code);
+    assert_int_equal(code, 202);
+    assert_string_not_equal(text_of(json, "id"), first);
+    assert_true(json_is_true(json_object_get(json_object_get(json, "parameters"), "fail")));
+    json_decref(json);
+}
+
+static void test_cancel_and_queue(void **state) {
+    struct world *world = *state;
+    struct ids running = {0}, waiting;
+
+    assert_int_equal(submit(world, &running, "{\"hang\": true}"), 202);
+    json_decref(wait_for(world, &running, "running"));
+    waiting = running;
+    assert_int_equal(submit(world, &waiting, "{}"), 202);
+    assert_int_equal(submit(world, &waiting, "{}"), 202);
+    assert_int_equal(submit(world, &waiting, "{}"), 429);
+    assert_int_equal(code_of(world, "DELETE", job_path(&running, ""), NULL, NULL), 409);
+    assert_int_equal(code_of(world, "POST", job_path(&running, "/cancel"), NULL, NULL), 202);
+    json_decref(wait_for(world, &running, "cancelled"));
+    assert_int_equal(code_of(world, "POST", job_path(&running, "/cancel"), NULL, NULL), 202);
+    json_decref(wait_for(world, &waiting, "succeeded"));
+}
+
+/* The stream shows each event once, in order, and ends by itself. */
+static void test_event_stream(void **state) {
+    struct world *world = *state;
+    struct ids ids = {0};
+    char text[256];
+    const char *answer, *at;
+    int expected = 1;
+
+    assert_int_equal(submit(world, &ids, "{}"), 202);
+    (void)snprintf(text, sizeof(text), "GET %s HTTP/1.1\r\n" HEAD "Accept: text/event-stream\r\n\r\n",
+                   job_path(&ids, "/events"));
+    answer = live_talk(&world->live, text, strlen(text), NULL, 5.0);
+    assert_int_equal(live_code(answer), 200);
+    for (at = strstr(answer, "\nid: "); at != NULL; at = strstr(at + 1, "\nid: ")) {
+        assert_int_equal(strtol(at + 5, NULL, 10), expected);
+        expected++;
+    }
+    assert_true(expected > 4); /* queued, starting, running, succeeded at least */
+    assert_non_null(strstr(answer, "event: done\ndata: {"));
+
+    (void)snprintf(text, sizeof(text),
+                   "GET %s HTTP/1.1\r\n" HEAD "Accept: text/event-stream\r\nLast-Event-ID: %d\r\n\r\n",
+                   job_path(&ids, "/events"), expected - 1);
+    answer = live_talk(&world->live, text, strlen(text), NULL, 5.0);
+    assert_null(strstr(answer, "id: "));
+    assert_non_null(strstr(answer, "event: done"));
+    assert_int_equal(code_of(world, "GET", job_path(&ids, "/events?after=x"), NULL, NULL), 400);
+}
+
+static void test_long_poll(void **state) {
+    struct world *world = *state;
+    struct ids ids = {0};
+    char text[384], etag[80];
+    const char *answer, *at;
+    double start;
+
+    assert_int_equal(submit(world, &ids, "{\"hang\": true}"), 202);
+    json_decref(wait_for(world, &ids, "running"));
+    (void)usleep(400000); /* the progress of the start is written by then */
+    (void)snprintf(text, sizeof(text), "GET %s HTTP/1.1\r\n" HEAD "\r\n", job_path(&ids, ""));
+    answer = live_ask(&world->live, text);
+    at = strstr(answer, "ETag: ");
+    assert_non_null(at);
+    (void)snprintf(etag, sizeof(etag), "%.*s", (int)strcspn(at + 6, "\r"), at + 6);
+    (void)snprintf(text, sizeof(text), "GET %s HTTP/1.1\r\n" HEAD "If-None-Match: %s\r\n\r\n",
+                   job_path(&ids, "?wait=1"), etag);
+    start = clock_seconds();
+    answer = live_ask(&world->live, text);
+    assert_int_equal(live_code(answer), 304);
+    assert_true(clock_seconds() - start > 0.9);
+    assert_int_equal(code_of(world, "POST", job_path(&ids, "/cancel"), NULL, NULL), 202);
+    answer = live_ask(&world->live, text);
+    assert_int_equal(live_code(answer), 200);
+    assert_int_equal(code_of(world, "GET", job_path(&ids, "?wait=11"), NULL, NULL), 400);
+}
+
+static void test_guard(void **state) {
+    struct world *world = *state;
+
+    assert_int_equal(
+        live_code(live_ask(&world->live, "GET /v1/jobs HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n")),
+        403);
+    assert_int_equal(live_code(live_ask(&world->live, "GET /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1.evil.example\r\n"
+                                                      "Connection: close\r\n\r\n")),
+                     403);
+    assert_int_equal(
+        live_code(live_ask(&world->live, "GET /v1/jobs HTTP/1.1\r\nHost: [::1]:80\r\nConnection: close\r\n\r\n")), 200);
+    assert_int_equal(live_code(live_ask(&world->live, "POST /v1/jobs HTTP/1.1\r\nOrigin: http://a.example\r\n" HEAD
+                                                      "Content-Length: 0\r\n\r\n")),
+                     403);
+    assert_int_equal(live_code(live_ask(&world->live, "POST /v1/jobs HTTP/1.1\r\nOrigin: http://localhost\r\n" HEAD
+                                                      "Content-Length: 0\r\n\r\n")),
+                     400);
+}
+
+static void test_operations(void **state) {
+    struct world *world = *state;
+    json_t *json;
+
+    assert_int_equal(code_of(world, "GET", "/healthz", NULL, NULL), 200);
+    assert_int_equal(code_of(world, "GET", "/readyz", NULL, NULL), 200);
+    assert_int_equal(code_of(world, "GET", "/v2/health/ready", NULL, NULL), 200);
+    json = ask(world, "GET", "/v1/capabilities", NULL, NULL);
+    assert_int_equal(json_array_size(json_object_get(json, "operators")), 2);
+    assert_int_equal(json_array_size(json_object_get(json, "stages")), STAGE_COUNT);
+    json_decref(json);
+    assert_non_null(
+        strstr(live_ask(&world->live, "GET /metrics HTTP/1.1\r\n" HEAD "\r\n"), "onpd_jobs{state=\"queued\"} 0\n"));
+    assert_int_equal(live_code(live_ask(&world->live, "GET /ui/jobs.js HTTP/1.1\r\n" HEAD "\r\n")), 200);
+    assert_int_equal(live_code(live_ask(&world->live, "GET /ui/none.js HTTP/1.1\r\n" HEAD "\r\n")), 404);
+}
+
+int main(void) {
+#define LIVE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        LIVE(test_a_job_from_upload_to_download),
+        LIVE(test_uploads),
+        LIVE(test_pages),
+        LIVE(test_refused_jobs),
+        LIVE(test_failed_job_and_retry),
+        LIVE(test_cancel_and_queue),
+        LIVE(test_event_stream),
+        LIVE(test_long_poll),
+        LIVE(test_guard),
+        LIVE(test_operations),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

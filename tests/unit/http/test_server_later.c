@@ -1,0 +1,137 @@
+/* Answers that come later: long-polls, held requests, streams, and what a stop does to them. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "tests/support/cm.h"
+#include "tests/unit/http/world.h"
+
+static void *change_later(void *user) {
+    struct world *world = user;
+
+    (void)usleep(100000);
+    atomic_fetch_add(&world->version, 1);
+    http_server_notify(world->live.server, "other");
+    http_server_notify(world->live.server, "doc");
+    return NULL;
+}
+
+/* Asks for the document with a wait and the ETag of its present state. */
+static const char *ask_doc(struct world *world) {
+    const char *answer = live_ask(&world->live, "GET /doc HTTP/1.1\r\n" CLOSE "\r\n"), *at = strstr(answer, "ETag: ");
+    char text[256];
+
+    assert_non_null(at);
+    (void)snprintf(text, sizeof(text), "GET /doc?wait=1 HTTP/1.1\r\nIf-None-Match: %.*s\r\n" CLOSE "\r\n",
+                   (int)strcspn(at + 6, "\r"), at + 6);
+    return live_ask(&world->live, text);
+}
+
+static void test_long_poll(void **state) {
+    struct world *world = *state;
+    double start = clock_seconds();
+    pthread_t thread;
+    const char *answer;
+
+    assert_int_equal(pthread_create(&thread, NULL, change_later, world), 0);
+    answer = ask_doc(world);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(live_code(answer), 200);
+    assert_string_equal(live_body(answer), "{\"version\":1}\n");
+    assert_true(clock_seconds() - start < 1.5);
+
+    start = clock_seconds();
+    assert_int_equal(live_code(ask_doc(world)), 304);
+    assert_true(clock_seconds() - start >= 1.9);
+}
+
+static void test_hold(void **state) {
+    struct world *world = *state;
+    const char *answer = live_ask(&world->live, "GET /held HTTP/1.1\r\n" CLOSE "\r\n");
+
+    assert_int_equal(pthread_join(world->helper, NULL), 0);
+    assert_int_equal(live_code(answer), 202);
+    assert_string_equal(live_body(answer), "{\"held\":true}\n");
+}
+
+static void *stop_soon(void *user) {
+    struct world *world = user;
+
+    (void)usleep(200000);
+    live_stop(&world->live);
+    return NULL;
+}
+
+/* Nobody releases the hold: the stop answers 503, and the late release finds no request. */
+static void test_stop_with_held_request(void **state) {
+    struct world *world = *state;
+    pthread_t thread;
+    const char *answer;
+
+    world->release_held = false;
+    assert_int_equal(pthread_create(&thread, NULL, stop_soon, world), 0);
+    answer = live_ask(&world->live, "GET /held HTTP/1.1\r\n" CLOSE "\r\n");
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(live_code(answer), 503);
+    assert_non_null(world->hold);
+    assert_null(http_hold_release(world->hold));
+    scratch_remove(&world->scratch);
+}
+
+/* A drain ends long-polls with the present state. */
+static void test_stop_with_waiting_request(void **state) {
+    struct world *world = *state;
+    double start = clock_seconds();
+    pthread_t thread;
+
+    world->live.drain_first = 0.2;
+    assert_int_equal(pthread_create(&thread, NULL, stop_soon, world), 0);
+    assert_int_equal(live_code(ask_doc(world)), 304);
+    assert_true(clock_seconds() - start < 1.5);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    scratch_remove(&world->scratch);
+}
+
+static void *change_three_times(void *user) {
+    struct world *world = user;
+
+    for (int i = 0; i < 3; i++) {
+        (void)usleep(450000);
+        atomic_fetch_add(&world->version, 1);
+        http_server_notify(world->live.server, "doc");
+    }
+    return NULL;
+}
+
+static void test_stream(void **state) {
+    struct world *world = *state;
+    pthread_t thread;
+    const char *answer, *one, *two, *three, *ping;
+
+    assert_int_equal(pthread_create(&thread, NULL, change_three_times, world), 0);
+    answer = live_ask(&world->live, "GET /stream HTTP/1.1\r\n" CLOSE "\r\n");
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(live_code(answer), 200);
+    assert_non_null(strstr(answer, "text/event-stream"));
+    one = strstr(answer, "id: 1");
+    two = strstr(answer, "id: 2");
+    three = strstr(answer, "id: 3");
+    ping = strstr(answer, ": ping");
+    assert_non_null(one);
+    assert_non_null(ping);
+    assert_true(ping < two && one < two && two < three);
+}
+
+int main(void) {
+#define LIVE(test) cmocka_unit_test_setup_teardown(test, world_setup, world_teardown)
+#define STOPS(test) cmocka_unit_test_setup(test, world_setup)
+    const struct CMUnitTest tests[] = {
+        LIVE(test_long_poll),
+        LIVE(test_hold),
+        STOPS(test_stop_with_held_request),
+        STOPS(test_stop_with_waiting_request),
+        LIVE(test_stream),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
