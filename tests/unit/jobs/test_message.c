@@ -112,7 +112,7 @@ static void nothing_else_is_accepted(void **state) {
         "{\"type\":\"progress\",\"stage\":\"load\",\"step\":-1,\"total\":1,\"fraction\":0.5,\"message\":\"\"}",
         "{\"type\":\"progress\",\"stage\":\"load\",\"step\":1,\"total\":1,\"fraction\":1.5,\"message\":\"\"}",
         "{\"type\":\"progress\",\"stage\":\"load\",\"step\":1,\"total\":1,\"fraction\":0.5,\"message\":7}",
-        "{\"type\":\"progress\",\"stage\":\"load\",\"step\":1,\"total\":1,\"fraction\":0.5,\"eta_s\":-2,\"message\":"
+        "{\"type\":\"progress\",\"stage\":\"load\",\"step\":1,\"total\":1,\"fraction\":0,\"eta_s\":-2,\"message\":"
         "\"\"}",
     };
     for (size_t i = 0; i < sizeof BAD / sizeof BAD[0]; i++) {
