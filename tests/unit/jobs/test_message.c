@@ -93,6 +93,11 @@ static void outcomes_are_read_back(void **state) {
     json_decref(info);
 }
 
+/* A time left that is below zero. */
+#define PAST_ETA                                                                                                       \
+    "{\"type\":\"progress\",\"stage\":\"load\",\"step\":1,\"total\":1,\"fraction\":0,"                                 \
+    "\"eta_s\":-2,\"message\":\"\"}"
+
 static void nothing_else_is_accepted(void **state) {
     (void)state;
     static const char *const BAD[] = {
@@ -112,8 +117,7 @@ static void nothing_else_is_accepted(void **state) {
         "{\"type\":\"progress\",\"stage\":\"load\",\"step\":-1,\"total\":1,\"fraction\":0.5,\"message\":\"\"}",
         "{\"type\":\"progress\",\"stage\":\"load\",\"step\":1,\"total\":1,\"fraction\":1.5,\"message\":\"\"}",
         "{\"type\":\"progress\",\"stage\":\"load\",\"step\":1,\"total\":1,\"fraction\":0.5,\"message\":7}",
-        "{\"type\":\"progress\",\"stage\":\"load\",\"step\":1,\"total\":1,\"fraction\":0,\"eta_s\":-2,\"message\":"
-        "\"\"}",
+        PAST_ETA,
     };
     for (size_t i = 0; i < sizeof BAD / sizeof BAD[0]; i++) {
         struct error error = {0};
