@@ -94,9 +94,8 @@ static void outcomes_are_read_back(void **state) {
 }
 
 /* A time left that is below zero. */
-#define PAST_ETA                                                                                                       \
-    "{\"type\":\"progress\",\"stage\":\"load\",\"step\":1,\"total\":1,\"fraction\":0,"                                 \
-    "\"eta_s\":-2,\"message\":\"\"}"
+static const char PAST_ETA[] = "{\"type\":\"progress\",\"stage\":\"load\",\"step\":1,\"total\":1,\"fraction\":0,"
+                               "\"eta_s\":-2,\"message\":\"\"}";
 
 static void nothing_else_is_accepted(void **state) {
     (void)state;
