@@ -22,14 +22,14 @@ static bool winograd_pays(size_t source_channels, size_t out_channels, size_t ou
 const struct conv_backend *backend_conv(const struct conv_shape *s, enum conv_pass pass) {
     const enum kernels_level level = conv_kernels_at(KERNELS_AVX512) != NULL ? KERNELS_AVX512 : KERNELS_AVX2;
     const struct conv_backend *winograd = backend_winograd(level), *direct = backend_direct(level);
-    const bool forward = pass == CONV_FORWARD;
+    const bool by_data = pass == CONV_BACKWARD_DATA;
 
     if (winograd != NULL && winograd->supports(s, pass) &&
-        winograd_pays(forward ? s->channels : s->out_channels, forward ? s->out_channels : s->channels,
-                      forward ? s->out_height : s->height, forward ? s->out_width : s->width)) {
+        winograd_pays(by_data ? s->out_channels : s->channels, by_data ? s->channels : s->out_channels,
+                      by_data ? s->height : s->out_height, by_data ? s->width : s->out_width)) {
         return winograd;
     }
-    if (direct != NULL && direct->supports(s, pass) && (forward ? s->out_channels : s->channels) >= DIRECT_OUT_MIN) {
+    if (direct != NULL && direct->supports(s, pass) && (by_data ? s->channels : s->out_channels) >= DIRECT_OUT_MIN) {
         return direct;
     }
     return backend_blas();

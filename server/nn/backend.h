@@ -38,10 +38,10 @@ struct conv_backend {
 
 /* im2col and OpenBLAS: every shape and pass; the reference. */
 const struct conv_backend *backend_blas(void);
-/* Our own kernels for AVX2 or AVX-512: forward and backward by data, one group, stride 1 or 2. NULL if this machine
+/* Our own kernels for AVX2 or AVX-512: all passes, one group, stride 1 or 2. NULL if this machine
  * lacks the instructions, and for KERNELS_PORTABLE. */
 const struct conv_backend *backend_direct(enum kernels_level level);
-/* Winograd's F(4x4, 3x3) on the same machines: forward and backward by data of 3x3, one group, stride 1. */
+/* Winograd's F(4x4, 3x3) on the same machines: all passes of 3x3, one group, stride 1. */
 const struct conv_backend *backend_winograd(enum kernels_level level);
 
 /* The backend that measured fastest for this shape and pass on this kind of machine; it supports it. */

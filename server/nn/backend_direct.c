@@ -1,4 +1,5 @@
-/* Direct convolution by the kernels of kernels_conv.h, for one group: forward, and backward by data.
+/* Direct convolution by the kernels of kernels_conv.h, for one group: forward, and backward by data; the
+ * gradient of the weights is in backend_direct_weight.c.
  *
  * Both passes are one thing here. A *source* (x, or dy) is read, an *output* (y, or dx) is written, and each output
  * position adds up `taps` source positions of all source channels:
@@ -13,6 +14,7 @@
 #include <string.h>
 
 #include "server/nn/backend.h"
+#include "server/nn/backend_direct.h"
 #include "server/nn/kernels_conv.h"
 
 enum {
@@ -176,7 +178,8 @@ static size_t weight_floats(const struct job *job) {
 static bool direct_supports(const struct conv_shape *s, enum conv_pass pass) {
     const struct window_attr *w = &s->window;
 
-    if (pass == CONV_BACKWARD_WEIGHT || w->group != 1) {
+    (void)pass;
+    if (w->group != 1) {
         return false;
     }
     for (size_t d = 0; d < 2; d++) {
@@ -188,10 +191,16 @@ static bool direct_supports(const struct conv_shape *s, enum conv_pass pass) {
     return w->kernel[0] * w->kernel[1] <= TAPS_MAX;
 }
 
-static size_t job_scratch_floats(const struct conv_shape *s, size_t n, enum conv_pass pass,
-                                 const struct conv_kernels *kernels) {
+static size_t scratch_floats(const struct conv_shape *s, size_t n, enum conv_pass pass,
+                             const struct conv_kernels *kernels) {
     struct job job;
 
+    if (!direct_supports(s, pass)) {
+        return 0;
+    }
+    if (pass == CONV_BACKWARD_WEIGHT) {
+        return direct_weight_scratch_floats(s, kernels);
+    }
     make_job(s, n, pass, kernels, &job);
     return border_floats(&job) + weight_floats(&job) + round_up(job.out_channels, job.width) +
            job.tile_positions * job.width;
@@ -322,7 +331,7 @@ static void store_tile(const struct job *job, const struct strip *strip, const f
 static bool next_strip(const struct job *job, struct strip *strip) {
     const size_t image = job->rows.out * job->columns.out;
 
-    if (image <= job->tile_positions) {
+    if (image > 0 && image <= job->tile_positions) {
         const size_t most = job->tile_positions / image;
         strip->first += strip->samples;
         strip->samples = job->n - strip->first < most ? job->n - strip->first : most;
@@ -374,7 +383,7 @@ static void run_job(const struct job *job, const float *source, const float *wei
 }
 
 static size_t avx2_scratch_floats(const struct conv_shape *s, size_t n, enum conv_pass pass) {
-    return direct_supports(s, pass) ? job_scratch_floats(s, n, pass, conv_kernels_avx2()) : 0;
+    return scratch_floats(s, n, pass, conv_kernels_avx2());
 }
 
 static void avx2_forward(const struct conv_shape *s, size_t n, const float *x, const float *weight, const float *bias,
@@ -393,8 +402,13 @@ static void avx2_backward_data(const struct conv_shape *s, size_t n, const float
     run_job(&job, dy, weight, NULL, dx, accumulate, scratch);
 }
 
+static void avx2_backward_weight(const struct conv_shape *s, size_t n, const float *x, const float *dy, float *dweight,
+                                 float *scratch) {
+    direct_weight_run(s, n, conv_kernels_avx2(), x, dy, dweight, scratch);
+}
+
 static size_t avx512_scratch_floats(const struct conv_shape *s, size_t n, enum conv_pass pass) {
-    return direct_supports(s, pass) ? job_scratch_floats(s, n, pass, conv_kernels_avx512()) : 0;
+    return scratch_floats(s, n, pass, conv_kernels_avx512());
 }
 
 static void avx512_forward(const struct conv_shape *s, size_t n, const float *x, const float *weight, const float *bias,
@@ -413,17 +427,24 @@ static void avx512_backward_data(const struct conv_shape *s, size_t n, const flo
     run_job(&job, dy, weight, NULL, dx, accumulate, scratch);
 }
 
+static void avx512_backward_weight(const struct conv_shape *s, size_t n, const float *x, const float *dy,
+                                   float *dweight, float *scratch) {
+    direct_weight_run(s, n, conv_kernels_avx512(), x, dy, dweight, scratch);
+}
+
 const struct conv_backend *backend_direct(enum kernels_level level) {
     static const struct conv_backend avx2 = {.name = "direct avx2",
                                              .supports = direct_supports,
                                              .scratch_floats = avx2_scratch_floats,
                                              .forward = avx2_forward,
-                                             .backward_data = avx2_backward_data};
+                                             .backward_data = avx2_backward_data,
+                                             .backward_weight = avx2_backward_weight};
     static const struct conv_backend avx512 = {.name = "direct avx512",
                                                .supports = direct_supports,
                                                .scratch_floats = avx512_scratch_floats,
                                                .forward = avx512_forward,
-                                               .backward_data = avx512_backward_data};
+                                               .backward_data = avx512_backward_data,
+                                               .backward_weight = avx512_backward_weight};
 
     if (conv_kernels_at(level) == NULL) {
         return NULL;

@@ -7,7 +7,10 @@
  *   -> input (36, tile, C)                               of each tile's 6x6 positions, zeros outside the image
  *   -> products (36, tile, M) = input x weights (36, C, M)   where nearly all the work is: 36 small matrix products
  *   -> patch (position, M) -> output (M, H, W)           of each tile's 36 products, and transposition back
- * with M a block of one or two vectors of output channels. The result of a sample does not depend on those beside it. */
+ * with M a block of one or two vectors of output channels. The gradient of the weights is the transpose of this: the input
+ * as above, the output's gradient into 36 lines, the sums over all tiles of their products, and those into nine taps.
+ *
+ * The result of a sample does not depend on those beside it. */
 #include <string.h>
 
 #include "server/nn/backend.h"
@@ -97,7 +100,8 @@ static void make_job(const struct conv_shape *s, size_t n, enum conv_pass pass, 
 static bool winograd_supports(const struct conv_shape *s, enum conv_pass pass) {
     const struct window_attr *w = &s->window;
 
-    if (pass == CONV_BACKWARD_WEIGHT || w->group != 1) {
+    (void)pass;
+    if (w->group != 1) {
         return false;
     }
     for (size_t d = 0; d < 2; d++) {
@@ -300,6 +304,102 @@ static void run_job(const struct job *job, const float *source, const float *wei
     }
 }
 
+/* The reverse of store(): one block of channels of the gradient, (position, lane), with zeros beyond the image. */
+static void load_gradient(const struct job *job, const struct strip *strip, const float *gradient, size_t channel,
+                          float *patch) {
+    const size_t image = job->out_height * job->out_width, pitch = job->columns * TILE;
+    const size_t channels = smaller(job->out_channels - channel, job->width);
+    const size_t begin = strip->begin * TILE, rows = (strip->end - strip->begin) * TILE;
+    const size_t filled = smaller(rows, job->out_height - begin);
+    const size_t length = pitch == job->out_width ? filled * pitch : job->out_width;
+
+    for (size_t i = 0; i < strip->samples; i++, patch += rows * pitch * job->width) {
+        const float *from =
+            gradient + ((strip->first + i) * job->out_channels + channel) * image + begin * job->out_width;
+        float *to = patch;
+        if (pitch != job->out_width || filled < rows) {
+            memset(patch, 0, rows * pitch * job->width * sizeof *patch);
+        }
+        for (size_t at = 0; at < filled * job->out_width; at += length, to += pitch * job->width) {
+            job->kernels->transpose(channels, length, from + at, image, to, job->width, false);
+        }
+    }
+}
+
+static void transform_gradient(const struct job *job, const struct strip *strip, const float *patch, float *products) {
+    const size_t pitch = job->columns * TILE * job->width;
+    const size_t tile_rows = strip->samples * (strip->end - strip->begin);
+
+    for (size_t r = 0; r < tile_rows; r++) {
+        for (size_t c = 0; c < job->columns; c++, products += job->width) {
+            for (size_t v = 0; v < job->width; v += job->kernels->lanes) {
+                job->kernels->winograd_gradient(patch + r * TILE * pitch + c * TILE * job->width + v, pitch, job->width,
+                                                products + v, job->product_step);
+            }
+        }
+    }
+}
+
+/* sums (36, source channel, lane) += over the tiles of a strip, input times gradient. */
+static void add_products(const struct job *job, size_t tiles, const float *input, const float *products, float *sums) {
+    const size_t most = job->kernels->positions_max;
+    const size_t parts = (job->source_channels + most - 1) / most;
+
+    for (size_t f = 0; f < POINTS; f++) {
+        struct conv_gradient g = {.rows = 1,
+                                  .columns = tiles,
+                                  .x_column = job->line,
+                                  .z = products + f * job->product_step,
+                                  .z_column = job->width};
+        size_t at = 0;
+        for (size_t p = 0; p < parts; p++) {
+            const size_t count = (job->source_channels - at + parts - p - 1) / (parts - p);
+            g.x = input + f * job->input_step + at;
+            g.y = sums + (f * job->source_channels + at) * job->width;
+            job->kernels->gradient(job->wide, count)(&g);
+            at += count;
+        }
+    }
+}
+
+/* The 36 sums of each pair of channels to its nine taps. */
+static void add_taps(const struct job *job, const float *sums, float *dweight) {
+    const struct conv_kernels *k = job->kernels;
+    float taps[TAPS * 2 * LANES_MAX];
+
+    for (size_t m = 0; m < job->out_channels; m += job->width, sums += POINTS * job->source_channels * job->width) {
+        const size_t lanes = smaller(job->out_channels - m, job->width);
+        for (size_t c = 0; c < job->source_channels; c++) {
+            for (size_t v = 0; v < job->width; v += k->lanes) {
+                k->winograd_taps(sums + c * job->width + v, job->source_channels * job->width, taps + v, job->width);
+            }
+            k->transpose(TAPS, lanes, taps, job->width, dweight + (m * job->source_channels + c) * TAPS,
+                         job->source_channels * TAPS, true);
+        }
+    }
+}
+
+static void run_weight_job(const struct job *job, const float *x, const float *dy, float *dweight, float *scratch) {
+    struct strip strip = {.first = 0};
+    struct workspace w;
+
+    make_workspace(job, scratch, &w);
+    memset(w.weights, 0, round_up(job->out_channels, job->width) * POINTS * job->source_channels * sizeof *w.weights);
+    while (next_strip(job, &strip)) {
+        const size_t tiles = strip.samples * (strip.end - strip.begin) * job->columns;
+        if (strip.begin == 0) {
+            prepare_lines(job, &strip, x, w.lines);
+        }
+        transform_strip(job, &strip, w.lines, w.input);
+        for (size_t m = 0; m < job->out_channels; m += job->width) {
+            load_gradient(job, &strip, dy, m, w.patch);
+            transform_gradient(job, &strip, w.patch, w.products);
+            add_products(job, tiles, w.input, w.products, w.weights + m * POINTS * job->source_channels);
+        }
+    }
+    add_taps(job, w.weights, dweight);
+}
+
 static size_t job_scratch_floats(const struct conv_shape *s, size_t n, enum conv_pass pass,
                                  const struct conv_kernels *kernels) {
     struct job job;
@@ -329,6 +429,14 @@ static void avx2_backward_data(const struct conv_shape *s, size_t n, const float
     run_job(&job, dy, weight, NULL, dx, accumulate, scratch);
 }
 
+static void avx2_backward_weight(const struct conv_shape *s, size_t n, const float *x, const float *dy, float *dweight,
+                                 float *scratch) {
+    struct job job;
+
+    make_job(s, n, CONV_BACKWARD_WEIGHT, conv_kernels_avx2(), &job);
+    run_weight_job(&job, x, dy, dweight, scratch);
+}
+
 static size_t avx512_scratch_floats(const struct conv_shape *s, size_t n, enum conv_pass pass) {
     return winograd_supports(s, pass) ? job_scratch_floats(s, n, pass, conv_kernels_avx512()) : 0;
 }
@@ -349,17 +457,27 @@ static void avx512_backward_data(const struct conv_shape *s, size_t n, const flo
     run_job(&job, dy, weight, NULL, dx, accumulate, scratch);
 }
 
+static void avx512_backward_weight(const struct conv_shape *s, size_t n, const float *x, const float *dy,
+                                   float *dweight, float *scratch) {
+    struct job job;
+
+    make_job(s, n, CONV_BACKWARD_WEIGHT, conv_kernels_avx512(), &job);
+    run_weight_job(&job, x, dy, dweight, scratch);
+}
+
 const struct conv_backend *backend_winograd(enum kernels_level level) {
     static const struct conv_backend avx2 = {.name = "winograd avx2",
                                              .supports = winograd_supports,
                                              .scratch_floats = avx2_scratch_floats,
                                              .forward = avx2_forward,
-                                             .backward_data = avx2_backward_data};
+                                             .backward_data = avx2_backward_data,
+                                             .backward_weight = avx2_backward_weight};
     static const struct conv_backend avx512 = {.name = "winograd avx512",
                                                .supports = winograd_supports,
                                                .scratch_floats = avx512_scratch_floats,
                                                .forward = avx512_forward,
-                                               .backward_data = avx512_backward_data};
+                                               .backward_data = avx512_backward_data,
+                                               .backward_weight = avx512_backward_weight};
 
     if (conv_kernels_at(level) == NULL) {
         return NULL;

@@ -24,6 +24,17 @@ struct conv_block {
     const float *bias;     /* (wide * lanes): where the sums start */
 };
 
+/* A sum of outer products over rows x columns positions: y (count, wide * lanes) += x (count) of a position times z
+ * (wide * lanes) of it. Strides are floats between rows and columns of positions. */
+struct conv_gradient {
+    size_t rows, columns;
+    const float *x;
+    size_t x_row, x_column;
+    const float *z;
+    size_t z_row, z_column;
+    float *y;
+};
+
 struct conv_kernels {
     const char *name;
     size_t lanes;
@@ -31,6 +42,8 @@ struct conv_kernels {
     /* The function for blocks of `wide` (1 or 2) vectors, rows x columns positions (rows <= CONV_ROWS_MAX, their product
      * <= positions_max), and inputs of neighbouring columns `step` (1 or 2) floats apart. */
     void (*(*block)(size_t wide, size_t rows, size_t columns, size_t step))(const struct conv_block *block);
+    /* The function for `count` <= positions_max values of x and `wide` vectors of z. */
+    void (*(*gradient)(size_t wide, size_t count))(const struct conv_gradient *gradient);
     /* dst (columns, rows) = or += the transpose of src (rows, columns); strides are floats between lines. */
     void (*transpose)(size_t rows, size_t columns, const float *src, size_t src_stride, float *dst, size_t dst_stride,
                       bool accumulate);
@@ -44,6 +57,10 @@ struct conv_kernels {
      * are `stride` floats apart. */
     void (*winograd_product)(size_t wide, size_t tiles, size_t channels, const float *x, size_t stride,
                              const float *weight, float *y);
+    /* 4 x 4 gradients of outputs to 36 lines, and the sums of their products with the input's 36 lines to 9 taps: the
+     * transposes of winograd_output and winograd_weight. */
+    void (*winograd_gradient)(const float *src, size_t row_stride, size_t column_stride, float *dst, size_t dst_stride);
+    void (*winograd_taps)(const float *src, size_t src_stride, float *dst, size_t dst_stride);
     /* 36 lines to 4 x 4 output positions, plus the bias of the lanes. */
     void (*winograd_output)(const float *src, size_t src_stride, const float *bias, float *dst, size_t row_stride,
                             size_t column_stride);

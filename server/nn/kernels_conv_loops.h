@@ -104,6 +104,72 @@ static void (*find_block(size_t wide, size_t rows, size_t columns, size_t step))
     return block_table[wide - 1][step - 1][rows - 1][columns - 1];
 }
 
+/* Sums of outer products, in registers over all positions. */
+#define GRADIENT_BEGIN(p)                                                                                              \
+    VEC a##p = (p) < count ? vec_load(y + (p) * wide * LANES) : zero;                                                  \
+    VEC b##p = (p) < count && wide == 2 ? vec_load(y + (p) * wide * LANES + LANES) : zero;
+#define GRADIENT_STEP(p)                                                                                               \
+    if ((p) < count) {                                                                                                 \
+        const VEC v = vec_broadcast(x + (p));                                                                          \
+        a##p = vec_fma(z0, v, a##p);                                                                                   \
+        if (wide == 2) {                                                                                               \
+            b##p = vec_fma(z1, v, b##p);                                                                               \
+        }                                                                                                              \
+    }
+#define GRADIENT_END(p)                                                                                                \
+    if ((p) < count) {                                                                                                 \
+        vec_store(y + (p) * wide * LANES, a##p);                                                                       \
+        if (wide == 2) {                                                                                               \
+            vec_store(y + (p) * wide * LANES + LANES, b##p);                                                           \
+        }                                                                                                              \
+    }
+
+static inline __attribute__((always_inline)) void run_gradient(const struct conv_gradient *g, const size_t wide,
+                                                               const size_t count)
+{
+    const size_t columns = g->columns, x_column = g->x_column, z_column = g->z_column;
+    const VEC zero = vec_zero();
+    float *y = g->y;
+
+    EACH_POSITION(GRADIENT_BEGIN)
+    for (size_t r = 0; r < g->rows; r++) {
+        const float *x = g->x + r * g->x_row, *z = g->z + r * g->z_row;
+        for (size_t j = 0; j < columns; j++, x += x_column, z += z_column) {
+            const VEC z0 = vec_load(z);
+            const VEC z1 = wide == 2 ? vec_load(z + LANES) : z0;
+            EACH_POSITION(GRADIENT_STEP)
+        }
+    }
+    EACH_POSITION(GRADIENT_END)
+}
+
+#define GRADIENT_NAME(wide, count) gradient_##wide##_##count
+#define GRADIENT_DEFINE(wide, count)                                                                                   \
+    static void GRADIENT_NAME(wide, count)(const struct conv_gradient *g)                                              \
+    {                                                                                                                  \
+        run_gradient(g, wide, count);                                                                                  \
+    }
+#define GRADIENT_ENTRY(wide, count) [(wide) - 1][(count) - 1] = GRADIENT_NAME(wide, count),
+#define EACH_FEW(DO, wide) DO(wide, 1) DO(wide, 2) DO(wide, 3) DO(wide, 4) DO(wide, 5) DO(wide, 6)
+#define EACH_MANY(DO, wide)                                                                                            \
+    DO(wide, 7) DO(wide, 8) DO(wide, 9) DO(wide, 10) DO(wide, 11) DO(wide, 12) DO(wide, 13) DO(wide, 14)
+#if POSITIONS == 14
+#define EACH_COUNT(DO, wide) EACH_FEW(DO, wide) EACH_MANY(DO, wide)
+#else
+#define EACH_COUNT(DO, wide) EACH_FEW(DO, wide)
+#endif
+
+EACH_COUNT(GRADIENT_DEFINE, 1)
+EACH_COUNT(GRADIENT_DEFINE, 2)
+
+static void (*const gradient_table[2][CONV_POSITIONS_MAX])(const struct conv_gradient *) = {
+    EACH_COUNT(GRADIENT_ENTRY, 1) EACH_COUNT(GRADIENT_ENTRY, 2)};
+
+static void (*find_gradient(size_t wide, size_t count))(const struct conv_gradient *)
+{
+    return gradient_table[wide - 1][count - 1];
+}
+
 static void transpose(size_t rows, size_t columns, const float *src, size_t src_stride, float *dst, size_t dst_stride,
                       bool accumulate)
 {
@@ -124,10 +190,13 @@ static const struct conv_kernels conv_table = {
     .lanes = LANES,
     .positions_max = POSITIONS,
     .block = find_block,
+    .gradient = find_gradient,
     .transpose = transpose,
     .winograd_input = winograd_input,
     .winograd_weight = winograd_weight,
     .winograd_product = winograd_product,
+    .winograd_gradient = winograd_gradient,
+    .winograd_taps = winograd_taps,
     .winograd_output = winograd_output,
 };
 

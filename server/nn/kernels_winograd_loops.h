@@ -57,6 +57,34 @@ static inline __attribute__((always_inline)) void transform_weight(const VEC g[3
     u[5] = g[2];
 }
 
+/* A y: six values of four, the transpose of transform_output(). */
+static inline __attribute__((always_inline)) void transform_gradient(const VEC y[4], VEC m[6])
+{
+    const VEC even_a = vec_fma(vec_set(SQUARE_A), y[2], y[0]), even_b = vec_fma(vec_set(SQUARE_B), y[2], y[0]);
+    const VEC odd_a = vec_fma(vec_set(SQUARE_A * POINT_A), y[3], vec_mul(vec_set(POINT_A), y[1]));
+    const VEC odd_b = vec_fma(vec_set(SQUARE_B * POINT_B), y[3], vec_mul(vec_set(POINT_B), y[1]));
+
+    m[0] = y[0];
+    m[1] = vec_add(even_a, odd_a);
+    m[2] = vec_sub(even_a, odd_a);
+    m[3] = vec_add(even_b, odd_b);
+    m[4] = vec_sub(even_b, odd_b);
+    m[5] = y[3];
+}
+
+/* G^T u: three values of six, the transpose of transform_weight(). */
+static inline __attribute__((always_inline)) void transform_taps(const VEC u[6], VEC g[3])
+{
+    const VEC scale_a = vec_set(1.0f / (2.0f * SQUARE_A * (SQUARE_A - SQUARE_B)));
+    const VEC scale_b = vec_set(1.0f / (2.0f * SQUARE_B * (SQUARE_B - SQUARE_A)));
+    const VEC even_a = vec_mul(scale_a, vec_add(u[1], u[2])), odd_a = vec_mul(scale_a, vec_sub(u[1], u[2]));
+    const VEC even_b = vec_mul(scale_b, vec_add(u[3], u[4])), odd_b = vec_mul(scale_b, vec_sub(u[3], u[4]));
+
+    g[0] = vec_fma(vec_set(1.0f / (SQUARE_A * SQUARE_B)), u[0], vec_add(even_a, even_b));
+    g[1] = vec_fma(vec_set(POINT_A), odd_a, vec_mul(vec_set(POINT_B), odd_b));
+    g[2] = vec_fma(vec_set(SQUARE_A), even_a, vec_fma(vec_set(SQUARE_B), even_b, u[5]));
+}
+
 static void winograd_input(const float *src, size_t row_stride, size_t column_stride, float *dst, size_t dst_stride)
 {
     VEC t[6][6]; /* [column][row] */
@@ -123,6 +151,48 @@ static void winograd_weight(const float *src, size_t src_stride, bool flip, floa
     }
 }
 
+static void winograd_gradient(const float *src, size_t row_stride, size_t column_stride, float *dst, size_t dst_stride)
+{
+    VEC t[4][6]; /* [column][row] */
+
+    for (size_t j = 0; j < 4; j++) {
+        VEC y[4];
+        for (size_t i = 0; i < 4; i++) {
+            y[i] = vec_load(src + i * row_stride + j * column_stride);
+        }
+        transform_gradient(y, t[j]);
+    }
+    for (size_t i = 0; i < 6; i++) {
+        const VEC y[4] = {t[0][i], t[1][i], t[2][i], t[3][i]};
+        VEC m[6];
+        transform_gradient(y, m);
+        for (size_t j = 0; j < 6; j++) {
+            vec_store(dst + (i * 6 + j) * dst_stride, m[j]);
+        }
+    }
+}
+
+static void winograd_taps(const float *src, size_t src_stride, float *dst, size_t dst_stride)
+{
+    VEC t[6][3]; /* [column][row] */
+
+    for (size_t j = 0; j < 6; j++) {
+        VEC u[6];
+        for (size_t i = 0; i < 6; i++) {
+            u[i] = vec_load(src + (i * 6 + j) * src_stride);
+        }
+        transform_taps(u, t[j]);
+    }
+    for (size_t i = 0; i < 3; i++) {
+        const VEC u[6] = {t[0][i], t[1][i], t[2][i], t[3][i], t[4][i], t[5][i]};
+        VEC g[3];
+        transform_taps(u, g);
+        for (size_t j = 0; j < 3; j++) {
+            vec_store(dst + (i * 3 + j) * dst_stride, g[j]);
+        }
+    }
+}
+
 /* Products of a few tiles: as run_block(), but neighbouring positions are any distance apart, and channels are neighbours.
  * A pointer for every third position, and the distance itself as an index, is what fits the registers. */
 #define PRODUCT_BEGIN(p) VEC a##p = vec_zero(), b##p = vec_zero();
@@ -168,21 +238,12 @@ static inline __attribute__((always_inline)) void run_product(const size_t wide,
         run_product(wide, tiles, channels, x, stride, weight, y);                                                      \
     }
 #define PRODUCT_ENTRY(wide, tiles) [(wide) - 1][(tiles) - 1] = PRODUCT_NAME(wide, tiles),
-#define EACH_FEW(DO, wide) DO(wide, 1) DO(wide, 2) DO(wide, 3) DO(wide, 4) DO(wide, 5) DO(wide, 6)
-#define EACH_MANY(DO, wide)                                                                                            \
-    DO(wide, 7) DO(wide, 8) DO(wide, 9) DO(wide, 10) DO(wide, 11) DO(wide, 12) DO(wide, 13) DO(wide, 14)
-#if POSITIONS == 14
-#define EACH_TILES(DO, wide) EACH_FEW(DO, wide) EACH_MANY(DO, wide)
-#else
-#define EACH_TILES(DO, wide) EACH_FEW(DO, wide)
-#endif
-
-EACH_TILES(PRODUCT_DEFINE, 1)
-EACH_TILES(PRODUCT_DEFINE, 2)
+EACH_COUNT(PRODUCT_DEFINE, 1)
+EACH_COUNT(PRODUCT_DEFINE, 2)
 
 static void (*const product_table[2][CONV_POSITIONS_MAX])(size_t channels, const float *x, size_t stride,
                                                           const float *weight, float *y) = {
-    EACH_TILES(PRODUCT_ENTRY, 1) EACH_TILES(PRODUCT_ENTRY, 2)};
+    EACH_COUNT(PRODUCT_ENTRY, 1) EACH_COUNT(PRODUCT_ENTRY, 2)};
 
 static void winograd_product(size_t wide, size_t tiles, size_t channels, const float *x, size_t stride,
                              const float *weight, float *y)

@@ -166,7 +166,7 @@ static int bench_width(size_t width, size_t n, double seconds) {
                 total[pass][BACKENDS] += chosen == backends[b] ? took * (double)layer->times : 0.0;
                 printf(" %4.0f", s.flops / took / 1e9);
             }
-            printf(" %-9.8s", chosen->name);
+            printf(" %-9.8s", chosen != NULL ? chosen->name : "none");
         }
         printf("\n");
         setup_deinit(&s);
