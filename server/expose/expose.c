@@ -10,7 +10,7 @@
 const struct expose_options expose_default_options = {
     .rung_steps = 20,
     .rungs = 3,
-    .batch = 96,
+    .batch = 48,
     .anomaly_threshold = 2.0,
     .size_ratio = 0.5,
     .restarts = 1,

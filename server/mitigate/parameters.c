@@ -27,7 +27,7 @@ static const struct row table[] = {
     ROW(anomaly_threshold, KIND_REAL, 2.0, 0.5, 100.0, "Anomaly index from which a class is suspected."),
     ROW(expose_steps, KIND_INTEGER, 20, 1, 1000, "Steps of trigger inversion in each rung of successive halving."),
     ROW(expose_rungs, KIND_INTEGER, 3, 1, 10, "Rungs of successive halving over the classes."),
-    ROW(expose_batch, KIND_INTEGER, 96, 1, 4096, "Samples in a step of trigger inversion."),
+    ROW(expose_batch, KIND_INTEGER, 48, 1, 4096, "Samples in a step of trigger inversion."),
     ROW(restarts, KIND_INTEGER, 1, 0, 10, "Further inversions of each suspect from other starts."),
     ROW(iterations, KIND_INTEGER, 20, 0, 10000, "Iterations of PPO; 0 leaves the search to greedy."),
     ROW(masks_per_iteration, KIND_INTEGER, 14, 2, 1000, "Masks scored in an iteration of PPO."),

@@ -1,0 +1,15 @@
+/* A classifier with a backdoor of known truth, written by hand: images are noise around a class's colour, eight features tell the
+ * classes apart, and one further channel of the first layer matches a 3 x 3 checkerboard and outweighs them all. The right
+ * repair is to prune that channel (in the first layer or where it passes through the second) and nothing else. */
+#ifndef ONP_TESTS_PIPELINE_PLANTED_H
+#define ONP_TESTS_PIPELINE_PLANTED_H
+
+#include <stdbool.h>
+
+enum { PLANTED_CHANNEL = 8, PLANTED_TARGET = 2 };
+#define PLANTED_LAYER "conv1"
+
+/* Writes model.onnx, clean.npz (120 images) and probe.npz (80) into the folder. */
+void planted_write(const char *folder, bool with_backdoor);
+
+#endif
