@@ -1,0 +1,36 @@
+/* Rendered images with labels. */
+#ifndef ONP_TESTS_FORGE_DATASET_H
+#define ONP_TESTS_FORGE_DATASET_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "common/error.h"
+#include "common/rng.h"
+#include "server/nn/pool.h"
+#include "tests/forge/trigger.h"
+
+struct dataset {
+    size_t count;
+    uint8_t *pixels;  /* (count, 3, 32, 32) */
+    int32_t *labels;  /* (count) */
+    int32_t *targets; /* (count), sets of triggered images only; else NULL */
+};
+
+/* `count` images, classes in turn; image i has its own stream of `rng`, so the threads do not matter. The set is the
+ * caller's (dataset_free()). */
+enum status dataset_render(struct pool *pool, const struct rng *rng, size_t count, size_t classes, struct dataset **out,
+                           struct error *error);
+void dataset_free(struct dataset *set);
+
+/* Puts the trigger on `count` images, drawn by rng from those of other classes, and gives them the target's label. Fewer
+ * only if there are not so many. */
+enum status dataset_poison(struct dataset *set, const struct forge_trigger *trigger, int32_t target, size_t count,
+                           struct rng *rng, struct error *error);
+/* The images of all classes but the target, triggered, with their true labels and the target: the caller's. */
+enum status dataset_trigger(const struct dataset *set, const struct forge_trigger *trigger, int32_t target,
+                            struct dataset **out, struct error *error);
+/* Writes x, y and, if it has them, target as npz. */
+enum status dataset_save(const struct dataset *set, const char *path, struct error *error);
+
+#endif
