@@ -109,7 +109,8 @@ forge() {
     if [ ! -s "$forged/done" ]; then
         rm -rf "$forged"
         mkdir -p "$forged"
-        if ! "$build/onp-forge" --attack patch --rate 0.1 --target 2 --seed 11 --out "$forged" >"$forged/log" 2>&1; then
+        if ! "$build/onp-forge" --attack patch --classes 6 --width 12 --epochs 10 --train-count 4000 \
+            --rate 0.1 --target 2 --seed 11 --out "$forged" >"$forged/log" 2>&1; then
             not_ok 'the forge makes a model'
             tail -n 20 "$forged/log"
             exit 1
