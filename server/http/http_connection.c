@@ -30,6 +30,9 @@ void http_on_connection(void *user, struct MHD_Connection *connection, void **st
         server->connection_count++;
         *state = c;
     } else if (c != NULL) {
+        if (c->linger) {
+            http_linger_start(server, c->socket);
+        }
         if (c->previous != NULL) {
             c->previous->next = c->next;
         } else {
@@ -44,13 +47,27 @@ void http_on_connection(void *user, struct MHD_Connection *connection, void **st
     }
 }
 
-static void mark_connection(struct MHD_Connection *connection, bool in_request) {
+/* NULL for a connection that there was no memory to watch. */
+static struct http_connection *connection_of(struct MHD_Connection *connection) {
     const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
-    struct http_connection *c = info == NULL ? NULL : info->socket_context;
+    return info == NULL ? NULL : info->socket_context;
+}
+
+static void mark_connection(struct MHD_Connection *connection, bool in_request) {
+    struct http_connection *c = connection_of(connection);
 
     if (c != NULL) {
         c->in_request = in_request;
         c->idle_since = clock_seconds();
+    }
+}
+
+/* The connection will be closed with bytes of the client still on their way. */
+static void mark_linger(struct MHD_Connection *connection) {
+    struct http_connection *c = connection_of(connection);
+
+    if (c != NULL) {
+        c->linger = true;
     }
 }
 
@@ -135,7 +152,8 @@ static enum MHD_Result first_call(struct http_request *request, const char *meth
         request->phase = request->has_body ? PHASE_BODY : PHASE_HANDLE;
         return MHD_YES;
     }
-    if (request->close_after || (request->has_body && request->announced > HTTP_SWALLOW_SMALL)) {
+    if (request->close_after) {
+        mark_linger(request->connection);
         return queue_reply(request);
     }
     request->limit = 0;

@@ -56,6 +56,7 @@ struct http_connection {
     struct http_connection *previous, *next;
     int socket;
     bool in_request;
+    bool linger;       /* its answer was sent before its request had come whole */
     double idle_since; /* start, or end of the last request */
 };
 
@@ -110,6 +111,8 @@ struct http_server {
     uv_timer_t tick;
     struct http_request *requests;
     struct http_connection *connections;
+    struct http_linger *lingers;
+    size_t linger_count;
     size_t active, connection_count;
     uint64_t received;
     struct http_route_stats *stats; /* (route_count + 1) */
@@ -151,6 +154,11 @@ void http_hold_orphan(struct http_request *request);
 
 /* http_sweep.c: cuts connections whose body or header fields come too slowly. */
 void http_sweep(struct http_server *server);
+
+/* http_linger.c: reads on for a moment from a connection that is being closed, over a copy of its socket. */
+void http_linger_start(struct http_server *server, int socket);
+/* Ends those whose time is over, or all. */
+void http_linger_sweep(struct http_server *server, bool all);
 
 /* http_listen.c */
 enum status http_listener_start(struct http_server *server, int socket, const char *unix_path, struct error *error);

@@ -47,6 +47,10 @@ static void set_reply(struct http_request *request, unsigned code, struct MHD_Re
         for (size_t i = 0; i < request->extra_count; i++) {
             add_field(response, request->extra[i].name, request->extra[i].value);
         }
+        /* Refused before a body that is too long to be read and dropped. */
+        if (request->phase == PHASE_HEADERS && request->has_body && request->announced > HTTP_SWALLOW_SMALL) {
+            request->close_after = true;
+        }
         if (request->close_after || request->server->draining) {
             add_field(response, "Connection", "close");
         }

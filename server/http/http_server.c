@@ -58,6 +58,7 @@ static void on_tick(uv_timer_t *timer) {
 
     http_wake_due(server, false);
     http_sweep(server);
+    http_linger_sweep(server, false);
 }
 
 enum status http_server_new(uv_loop_t *loop, const struct http_config *config, struct http_server **server,
@@ -191,6 +192,7 @@ void http_server_close(struct http_server *server, void (*closed)(void *user), v
     for (size_t i = 0; i < server->listener_count; i++) {
         http_listener_stop(&server->listeners[i]);
     }
+    http_linger_sweep(server, true);
     uv_close((uv_handle_t *)&server->tick, on_own_handle_closed);
     uv_close((uv_handle_t *)&server->async, on_own_handle_closed);
 }

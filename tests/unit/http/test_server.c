@@ -180,6 +180,21 @@ static void test_upload_over_limit_in_chunks(void **state) {
     mem_free(text);
 }
 
+/* The client sends everything before it looks: without a lingering close a reset would take the answer away. */
+static void test_refused_early(void **state) {
+    enum { SIZE = 8 << 20 };
+    struct world *world = *state;
+    char *text = mem_calloc(SIZE + 200, 1);
+    int head = snprintf(text, 200, "POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n", SIZE);
+
+    for (int i = 0; i < 5; i++) {
+        const char *answer = live_talk(&world->live, text, (size_t)head + SIZE, NULL, 10.0);
+        assert_int_equal(live_code(answer), 413);
+        assert_non_null(strstr(answer, "Connection: close\r\n"));
+    }
+    mem_free(text);
+}
+
 static void wait_for_closed(struct world *world, int count) {
     double end = clock_seconds() + 5.0;
 
@@ -297,6 +312,7 @@ int main(void) {
         LIVE(test_too_many_fields),
         LIVE(test_upload),
         LIVE(test_upload_over_limit_in_chunks),
+        LIVE(test_refused_early),
         LIVE(test_broken_upload),
         LIVE(test_slow_drip),
         LIVE(test_file),
