@@ -164,35 +164,19 @@ static void prepare_lines(const struct job *job, const struct strip *strip, cons
     }
 }
 
-/* The tile's 6x6 positions of one vector of channels, with zeros outside the image. */
-static void copy_window(const struct job *job, const float *image, long row, long column, float *window) {
-    const size_t lanes = job->kernels->lanes;
-
-    memset(window, 0, POINTS * lanes * sizeof *window);
-    for (long i = 0; i < WINDOW; i++) {
-        for (long j = 0; j < WINDOW; j++) {
-            const long h = row + i, w = column + j;
-            if (h >= 0 && h < (long)job->source_height && w >= 0 && w < (long)job->source_width) {
-                memcpy(window + (size_t)(i * WINDOW + j) * lanes,
-                       image + ((size_t)h * job->source_width + (size_t)w) * job->line, lanes * sizeof *window);
-            }
-        }
-    }
-}
-
+/* A tile's 6x6 positions from (row, column) on, all channels. */
 static void transform_tile(const struct job *job, const float *image, long row, long column, float *input) {
     const size_t lanes = job->kernels->lanes;
-    const bool inside = row >= 0 && row + WINDOW <= (long)job->source_height && column >= 0 &&
-                        column + WINDOW <= (long)job->source_width;
-    float window[POINTS * LANES_MAX];
+    const size_t size[2] = {job->source_height, job->source_width};
+    const long first[2] = {row, column};
+    const bool inside = row >= 0 && row + WINDOW <= (long)size[0] && column >= 0 && column + WINDOW <= (long)size[1];
 
     for (size_t c = 0; c < job->line; c += lanes) {
         if (inside) {
-            const float *from = image + ((size_t)row * job->source_width + (size_t)column) * job->line + c;
-            job->kernels->winograd_input(from, job->source_width * job->line, job->line, input + c, job->input_step);
+            job->kernels->winograd_input(image + ((size_t)row * size[1] + (size_t)column) * job->line + c,
+                                         size[1] * job->line, job->line, input + c, job->input_step);
         } else {
-            copy_window(job, image + c, row, column, window);
-            job->kernels->winograd_input(window, WINDOW * lanes, lanes, input + c, job->input_step);
+            job->kernels->winograd_rim(image + c, size, job->line, first, input + c, job->input_step);
         }
     }
 }

@@ -21,7 +21,7 @@ enum { LANES = 8 };
 #define vec_zero() _mm256_setzero_ps()
 
 /* 8 x 8 by interleaving: pairs of rows, pairs of pairs, then halves of registers. */
-static void transpose_registers(__m256 r[8]) {
+static inline __attribute__((always_inline)) void transpose_registers(__m256 r[8]) {
     __m256 t[8];
 
     for (size_t i = 0; i < 8; i += 2) {

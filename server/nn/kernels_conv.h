@@ -51,6 +51,10 @@ struct conv_kernels {
     /* Winograd F(4x4, 3x3) on one vector of channels (kernels_winograd_loops.h); dst or src of 36 lines `stride` apart. */
     /* 6 x 6 input positions, strides in floats, to 36 lines. */
     void (*winograd_input)(const float *src, size_t row_stride, size_t column_stride, float *dst, size_t dst_stride);
+    /* The same for a window that reaches beyond the image (height, width, line), where zeros are: its first position may be
+     * negative. */
+    void (*winograd_rim)(const float *image, const size_t size[2], size_t line, const long first[2], float *dst,
+                         size_t dst_stride);
     /* 9 taps, turned about the centre if `flip`, to 36 lines. */
     void (*winograd_weight)(const float *src, size_t src_stride, bool flip, float *dst, size_t dst_stride);
     /* y (tiles, wide * lanes) = x (tiles, channels) weight (channels, wide * lanes) for 1 to positions_max tiles; lines of x

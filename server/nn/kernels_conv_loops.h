@@ -193,6 +193,7 @@ static const struct conv_kernels conv_table = {
     .gradient = find_gradient,
     .transpose = transpose,
     .winograd_input = winograd_input,
+    .winograd_rim = winograd_rim,
     .winograd_weight = winograd_weight,
     .winograd_product = winograd_product,
     .winograd_gradient = winograd_gradient,

@@ -85,6 +85,19 @@ static inline __attribute__((always_inline)) void transform_taps(const VEC u[6],
     g[2] = vec_fma(vec_set(SQUARE_A), even_a, vec_fma(vec_set(SQUARE_B), even_b, u[5]));
 }
 
+/* The rows of columns that are transformed already, to 36 lines. */
+static inline __attribute__((always_inline)) void store_input(VEC t[6][6], float *dst, size_t dst_stride)
+{
+    for (size_t i = 0; i < 6; i++) {
+        const VEC d[6] = {t[0][i], t[1][i], t[2][i], t[3][i], t[4][i], t[5][i]};
+        VEC v[6];
+        transform_input(d, v);
+        for (size_t j = 0; j < 6; j++) {
+            vec_store(dst + (i * 6 + j) * dst_stride, v[j]);
+        }
+    }
+}
+
 static void winograd_input(const float *src, size_t row_stride, size_t column_stride, float *dst, size_t dst_stride)
 {
     VEC t[6][6]; /* [column][row] */
@@ -96,14 +109,27 @@ static void winograd_input(const float *src, size_t row_stride, size_t column_st
         }
         transform_input(d, t[j]);
     }
-    for (size_t i = 0; i < 6; i++) {
-        const VEC d[6] = {t[0][i], t[1][i], t[2][i], t[3][i], t[4][i], t[5][i]};
-        VEC v[6];
-        transform_input(d, v);
-        for (size_t j = 0; j < 6; j++) {
-            vec_store(dst + (i * 6 + j) * dst_stride, v[j]);
+    store_input(t, dst, dst_stride);
+}
+
+static void winograd_rim(const float *image, const size_t size[2], size_t line, const long first[2], float *dst,
+                         size_t dst_stride)
+{
+    VEC t[6][6]; /* [column][row] */
+
+    for (long j = 0; j < 6; j++) {
+        const long column = first[1] + j;
+        VEC d[6];
+        for (long i = 0; i < 6; i++) {
+            const long row = first[0] + i;
+            d[i] = vec_zero();
+            if (row >= 0 && row < (long)size[0] && column >= 0 && column < (long)size[1]) {
+                d[i] = vec_load(image + ((size_t)row * size[1] + (size_t)column) * line);
+            }
         }
+        transform_input(d, t[j]);
     }
+    store_input(t, dst, dst_stride);
 }
 
 static void winograd_output(const float *src, size_t src_stride, const float *bias, float *dst, size_t row_stride,
