@@ -273,8 +273,9 @@ static double solve(struct credit *credit, size_t rows, double noise, double *sc
 }
 
 enum status credit_fit(struct credit *credit, const uint8_t *base, const float *belief, double *gain, double *own,
-                       struct error *error) {
-    double base_reward = 0, coefficient[COMMON] = {0}, scale = 0, best = -INFINITY, chosen = noise_grid[0];
+                       double *scale, struct error *error) {
+    double base_reward = 0, coefficient[COMMON] = {0}, square = 0, best = -INFINITY, chosen = noise_grid[0];
+    *scale = 0;
     memset(own, 0, credit->actions * sizeof *own);
     memset(gain, 0, credit->actions * sizeof *gain);
     if (!credit_find(credit, base, &base_reward)) {
@@ -298,13 +299,13 @@ enum status credit_fit(struct credit *credit, const uint8_t *base, const float *
         credit->target[i] = credit->rewards[credit->rows[i].entry] - base_reward;
     }
     for (size_t n = 0; n < sizeof noise_grid / sizeof *noise_grid; n++) {
-        double likelihood = solve(credit, rows, noise_grid[n], &scale);
+        double likelihood = solve(credit, rows, noise_grid[n], &square);
         if (likelihood > best) {
             best = likelihood;
             chosen = noise_grid[n];
         }
     }
-    (void)solve(credit, rows, chosen, &scale);
+    (void)solve(credit, rows, chosen, &square);
     for (size_t i = 0; i < rows; i++) {
         for (size_t k = 0; k < COMMON; k++) {
             coefficient[k] += common_variance * credit->common[i * COMMON + k] * credit->weights[i];
@@ -313,10 +314,9 @@ enum status credit_fit(struct credit *credit, const uint8_t *base, const float *
             own[credit->flips[f]] += credit->weights[i];
         }
     }
-    double unit = sqrt(fmax(scale, 1e-300));
+    *scale = sqrt(square);
     for (size_t a = 0; a < credit->actions; a++) {
         gain[a] = own[a] + coefficient[base[a] != 0 ? 1 : 0] + coefficient[2] * (double)belief[a];
-        own[a] /= unit;
     }
     return STATUS_OK;
 }

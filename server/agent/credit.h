@@ -31,10 +31,11 @@ bool credit_find(const struct credit *credit, const uint8_t *mask, double *rewar
 /* Remembers an evaluation; the mask is copied. A mask that is known keeps its first reward. */
 enum status credit_add(struct credit *credit, const uint8_t *mask, double reward, struct error *error);
 
-/* Fits the model around `base` (which must have been added). belief (actions): what the policy thinks of flipping each action, any scale.
- * gain (actions): expected change of the reward if that action of `base` is flipped. own (actions): the part d_a that evaluations of
- * that very action have shown, in units of sqrt(s); 0 if it was never flipped. */
+/* Fits the model around `base` (which must have been added). belief (actions): what the policy thinks of flipping each action, any
+ * scale. gain (actions): expected change of the reward if that action of `base` is flipped. own (actions): the part d_a of it that
+ * evaluations of that very action have shown; 0 if it was never flipped. *scale: sqrt(s), what effects are measured against; 0 if
+ * there is nothing to fit yet. */
 enum status credit_fit(struct credit *credit, const uint8_t *base, const float *belief, double *gain, double *own,
-                       struct error *error);
+                       double *scale, struct error *error);
 
 #endif

@@ -37,14 +37,15 @@ const struct ppo_options ppo_default_options = {
     .value_weight = 0.5F,
     .clone_steps = 150,
     .clone_confidence = 0.9F,
-    .expected_flips = 6,
+    .expected_flips = 3,
 };
 
 enum {
     PROPOSALS_MAX = 3, /* masks of the credit model an iteration */
     REDRAWS = 20       /* of a mask that was evaluated before */
 };
-static const double evidence_weight = 2;      /* log-odds a unit of sqrt(s) of a flip's own evidence */
+static const double flips_up = 1.2, flips_down = 0.85;
+static const double evidence_weight = 2;      /* log-odds of flipping a unit of the credit model's scale */
 static const double unexplained_weight = 0.3; /* w above */
 static const float imitation_weight = 0.3F;
 
@@ -67,7 +68,8 @@ struct search {
 
     float *logits, *dlogits, *belief; /* (actions); belief: the policy's logit of flipping the base's bit */
     float value;                      /* of the last forward, in units of spread above the warm reward */
-    double *gain, *own;               /* (actions) of the credit model around the base */
+    double *gain, *own, scale;        /* (actions) of the credit model around the base */
+    double flips;                     /* expected number of flips of a drawn mask, adapted */
     double *shift;  /* (actions): what is added to the policy's logit of pruning when masks are drawn */
     double *old;    /* (actions): probability of pruning when they were drawn */
     double *effect; /* (actions): G, change of the reward by pruning instead of keeping */
@@ -176,14 +178,16 @@ static enum status clone_warm(struct search *search) {
 
 /* Log-odds of flipping action a, without tau. Bounded, so that no bit is ever certain. */
 static double flip_odds(const struct search *search, size_t a) {
-    double odds = (double)search->belief[a] + evidence_weight * search->own[a];
+    double evidence = search->scale > 0 ? search->own[a] / search->scale : 0;
+    double odds = (double)search->belief[a] + evidence_weight * fmax(-4, fmin(4, evidence));
     return fmax(-12, fmin(12, odds));
 }
 
-/* Finds tau by bisection and sets shift and old for the draw. */
-static void prepare_draw(struct search *search) {
-    double low = -40, high = 40, wanted = fmin(search->options->expected_flips, 0.5 * (double)search->actions);
-    for (size_t step_count = 0; step_count < 60; step_count++) {
+/* Finds the tau at which `wanted` flips are expected, by bisection, and sets shift and old for the draw. */
+static void prepare_draw(struct search *search, double wanted) {
+    double low = -40, high = 40;
+    wanted = fmin(wanted, 0.5 * (double)search->actions);
+    for (size_t i = 0; i < 50; i++) {
         double tau = (low + high) / 2, flips = 0;
         for (size_t a = 0; a < search->actions; a++) {
             flips += sigmoid(flip_odds(search, a) - tau);
@@ -232,7 +236,11 @@ static void propose(struct search *search, size_t limit, bool only_own) {
     search->mask_count += is_new(search, mask);
 }
 
+/* Fills the batch up. When the policy has nothing new to say, all that it wants to try being tried, more flips are asked for; the
+ * masks drawn before that are then no draws of the final distribution and count as proposals. */
 static void draw(struct search *search) {
+    double wanted = search->flips;
+    prepare_draw(search, wanted);
     while (search->mask_count < search->options->masks_per_iteration) {
         uint8_t *mask = next_mask(search);
         bool fresh = false;
@@ -242,16 +250,22 @@ static void draw(struct search *search) {
             }
             fresh = is_new(search, mask);
         }
-        if (!fresh) {
-            return; /* the policy has nothing new to say: a smaller batch */
+        if (fresh) {
+            search->mask_count++;
+            continue;
         }
-        search->mask_count++;
+        if (wanted >= 0.25 * (double)search->actions) {
+            return; /* a world so small that all of it is known */
+        }
+        wanted *= 2;
+        search->proposal_count = search->mask_count;
+        prepare_draw(search, wanted);
     }
 }
 
 static enum status fit(struct search *search) {
-    enum status status =
-        credit_fit(search->credit, search->base, search->belief, search->gain, search->own, search->error);
+    enum status status = credit_fit(search->credit, search->base, search->belief, search->gain, search->own,
+                                    &search->scale, search->error);
     for (size_t a = 0; a < search->actions; a++) {
         search->effect[a] = search->base[a] != 0 ? -search->gain[a] : search->gain[a];
     }
@@ -336,13 +350,11 @@ static enum status iterate(struct search *search, struct ppo_progress *progress,
     if (status != STATUS_OK) {
         return status;
     }
-    size_t flips = (size_t)fmax(1, search->options->expected_flips);
     search->mask_count = 0;
     propose(search, search->actions, true);
-    propose(search, flips, false);
-    propose(search, flips * 4, false);
+    propose(search, (size_t)fmax(1, 2 * search->flips), true);
+    propose(search, (size_t)fmax(1, 2 * search->flips), false);
     search->proposal_count = search->mask_count;
-    prepare_draw(search);
     draw(search);
     status = evaluate(search, search->masks, search->mask_count, search->rewards);
     if (status != STATUS_OK) {
@@ -350,14 +362,19 @@ static enum status iterate(struct search *search, struct ppo_progress *progress,
     }
     memcpy(old_base, search->base, search->actions);
     double mean = 0, square = 0;
+    bool improved = false;
     for (size_t i = 0; i < search->mask_count; i++) {
         double difference = search->rewards[i] - search->warm_reward;
         mean += search->rewards[i] / (double)search->mask_count;
         square += difference * difference / (double)search->mask_count;
         if (search->rewards[i] > search->base_reward) {
+            improved = improved || i >= search->proposal_count;
             take_base(search, search->masks + i * search->actions, search->rewards[i]);
         }
     }
+    /* Many flips a mask while draws succeed, few when errors are rare: about as many as keep a draw likely to be better. */
+    search->flips *= improved ? flips_up : flips_down;
+    search->flips = fmax(1, fmin(search->flips, 4 * search->options->expected_flips));
     search->spread = fmax(search->spread, fmax(sqrt(square), 1e-12));
     for (size_t a = 0; a < search->actions; a++) {
         search->belief[a] = search->base[a] != 0 ? -search->logits[a] : search->logits[a];
@@ -483,7 +500,8 @@ enum status ppo_search(struct policy *policy, const struct rl_env *env, const ui
                             .hooks = hooks,
                             .rng = rng,
                             .error = error,
-                            .actions = env->action_count};
+                            .actions = env->action_count,
+                            .flips = fmax(1, options->expected_flips)};
     uint8_t *clean = mem_alloc(env->action_count, 1); /* the warm mask as zeros and ones */
     enum status status = clean == NULL ? error_no_memory(error, "search") : search_init(&search);
     if (status == STATUS_OK) {

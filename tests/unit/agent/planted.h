@@ -25,7 +25,7 @@ struct planted {
     struct neuron_graph graph;
     struct rl_env env;
     size_t evaluations;
-    double lambda, threshold, signal;
+    double lambda, threshold, signal, homophily;
 };
 
 static inline double planted_reward(const struct planted *p, const uint8_t *mask) {
@@ -54,7 +54,7 @@ static inline enum status planted_evaluate(void *user, const uint8_t *masks, siz
 }
 
 /* Edges: each node gets PLANTED_DEGREE random sources among its own layer (similar), the one before (forward), the one after
- * (backward); a bad node's are bad with 70 %, if there are bad ones there. */
+ * (backward); with probability `homophily` of its own kind, if there are any. */
 static inline void planted_edges(struct planted *p, struct edge_list *edges, size_t layer_size, int offset,
                                  struct rng *rng) {
     edges->start = mem_calloc(p->nodes + 1, sizeof *edges->start);
@@ -65,7 +65,7 @@ static inline void planted_edges(struct planted *p, struct edge_list *edges, siz
         long layer = (long)(u / layer_size) + offset;
         for (size_t k = 0; layer >= 0 && layer < (long)layers && k < PLANTED_DEGREE; k++) {
             size_t source = 0;
-            bool same_kind = rng_uniform(rng) < 0.7F;
+            bool same_kind = rng_uniform_double(rng) < p->homophily;
             for (size_t tries = 0; tries < 200; tries++) {
                 source = (size_t)layer * layer_size + (size_t)rng_below(rng, layer_size);
                 if (source != u && (!same_kind || p->bad[source] == p->bad[u])) {
@@ -79,11 +79,16 @@ static inline void planted_edges(struct planted *p, struct edge_list *edges, siz
     }
 }
 
-UNUSED static void planted_init(struct planted *p, size_t layers, size_t layer_size, size_t bad_count, uint64_t seed) {
+UNUSED static void planted_init(struct planted *p, size_t layers, size_t layer_size, size_t bad_count, uint64_t seed,
+                                double signal, double homophily) {
     struct rng rng;
     rng_seed(&rng, seed);
-    *p = (struct planted){
-        .nodes = layers * layer_size, .bad_count = bad_count, .lambda = 0.003, .threshold = 0.35, .signal = 1.8};
+    *p = (struct planted){.nodes = layers * layer_size,
+                          .bad_count = bad_count,
+                          .lambda = 0.003,
+                          .threshold = 0.35,
+                          .signal = signal,
+                          .homophily = homophily};
     p->bad = mem_calloc(p->nodes, 1);
     p->worth = mem_calloc(p->nodes, sizeof *p->worth);
     p->features = mem_calloc(p->nodes * PLANTED_FEATURES, sizeof *p->features);
