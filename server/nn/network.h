@@ -20,9 +20,9 @@
 #include "server/nn/tensor.h"
 
 enum op_kind {
-    OP_CONV,                /* x, weight (M, C/group, kH, kW) [, bias (M)] */
-    OP_BATCH_NORM,          /* x, scale (C), bias (C), mean (C), variance (C) */
-    OP_GEMM,                /* x (N, K), weight [, bias]: y = alpha x op(W) + beta b */
+    OP_CONV,       /* x, weight (M, C/group, kH, kW) [, bias (M)] */
+    OP_BATCH_NORM, /* x, scale (C), bias (C), mean (C), variance (C) */
+    OP_GEMM,       /* x (N, K), weight [, bias]: y = alpha x op(W) + beta b */
     OP_RELU,
     OP_LEAKY_RELU,
     OP_CLIP,
@@ -31,7 +31,7 @@ enum op_kind {
     OP_HARD_SIGMOID,
     OP_HARD_SWISH,
     OP_SOFTMAX,
-    OP_ADD,                 /* the four with NumPy broadcasting; either side may be a constant */
+    OP_ADD, /* the four with NumPy broadcasting; either side may be a constant */
     OP_SUB,
     OP_MUL,
     OP_DIV,
@@ -39,13 +39,33 @@ enum op_kind {
     OP_AVERAGE_POOL,
     OP_GLOBAL_AVERAGE_POOL, /* (N, C, H, W) -> (N, C, 1, 1) */
     OP_GLOBAL_MAX_POOL,
-    OP_REDUCE_MEAN,         /* over `axes`, never axis 0 */
+    OP_REDUCE_MEAN, /* over `axes`, never axis 0 */
     OP_CONCAT,
-    OP_RESHAPE,             /* Flatten, Reshape, Squeeze, Unsqueeze: same data, other shape */
-    OP_TRANSPOSE,           /* perm[0] == 0 */
-    OP_PAD,                 /* constant padding */
-    OP_IDENTITY,            /* Identity, Dropout at inference */
-    OP_MASK,                /* ours: y = m x + (1 - m) fill, a channel; see mask_first */
+    OP_RESHAPE,   /* Flatten, Reshape, Squeeze, Unsqueeze: same data, other shape */
+    OP_TRANSPOSE, /* perm[0] == 0 */
+    OP_PAD,       /* constant padding */
+    OP_IDENTITY,  /* Identity, Dropout at inference */
+    OP_ELU,       /* the rows of op_unary.c: beta * (x < 0 ? alpha (e^x - 1) : x); Selu too */
+    OP_SOFTPLUS,
+    OP_MISH,
+    OP_ERF,
+    OP_SQRT,
+    OP_EXP,
+    OP_LOG,
+    OP_NEG,
+    OP_ABS,
+    OP_RECIPROCAL,
+    OP_LOG_SOFTMAX,
+    OP_POW, /* broadcasting, as OP_ADD */
+    OP_MIN,
+    OP_MAX,
+    OP_PRELU,      /* x, slope */
+    OP_REDUCE_SUM, /* as OP_REDUCE_MEAN */
+    OP_REDUCE_MAX,
+    OP_SLICE,  /* a strided copy: Slice, Split, Expand; see slice_start */
+    OP_MATMUL, /* (..., M, K), (..., K, P) with broadcasting of the leading axes; one may be a constant */
+    OP_RESIZE, /* (N, C, H, W): rows and columns */
+    OP_MASK,   /* ours: y = m x + (1 - m) fill, a channel; see mask_first */
     OP_KIND_COUNT
 };
 
@@ -55,9 +75,20 @@ struct window_attr { /* Conv and pooling; index 0 is height, 1 is width */
     size_t dilation[2];
     size_t pad_begin[2];
     size_t pad_end[2];
-    size_t group;            /* Conv */
-    bool ceil_mode;          /* pooling */
-    bool count_include_pad;  /* AveragePool */
+    size_t group;           /* Conv */
+    bool ceil_mode;         /* pooling */
+    bool count_include_pad; /* AveragePool */
+};
+
+enum resize_coordinates { RESIZE_HALF_PIXEL, RESIZE_HALF_PIXEL_TORCH, RESIZE_ALIGN_CORNERS, RESIZE_ASYMMETRIC };
+enum resize_rounding { RESIZE_ROUND_PREFER_FLOOR, RESIZE_ROUND_PREFER_CEIL, RESIZE_FLOOR, RESIZE_CEIL };
+
+struct resize_attr { /* as the ONNX operator has them; index 0 is height, 1 is width */
+    bool linear;     /* else nearest */
+    enum resize_coordinates coordinates;
+    enum resize_rounding rounding; /* nearest */
+    float scale[2];                /* output coordinate / input coordinate */
+    size_t size[2];                /* of the output */
 };
 
 struct op_attr {
@@ -68,13 +99,16 @@ struct op_attr {
     bool trans_a, trans_b;   /* Gemm; trans_a is refused */
     size_t axis;             /* Concat, Softmax, Mask (the channel axis, 1 for NCHW) */
     size_t axes[SHAPE_RANK_MAX];
-    size_t axes_count;       /* ReduceMean; also perm of Transpose */
+    size_t axes_count; /* ReduceMean; also perm of Transpose */
     bool keep_dims;
     size_t pad_begin[SHAPE_RANK_MAX], pad_end[SHAPE_RANK_MAX]; /* Pad */
     float pad_value;
-    struct shape shape;      /* Reshape: the output shape at batch 1 */
-    size_t mask_layer;       /* Mask: index of its unit layer */
-    size_t mask_first;       /* Mask: its channel 0 is unit mask_first of the mask vector */
+    struct shape shape;                   /* Reshape, Slice: the output shape at batch 1 */
+    size_t slice_start[SHAPE_RANK_MAX];   /* Slice: output index i of an axis is input index start + i step */
+    ptrdiff_t slice_step[SHAPE_RANK_MAX]; /* 0 repeats one element (Expand) */
+    struct resize_attr resize;
+    size_t mask_layer; /* Mask: index of its unit layer */
+    size_t mask_first; /* Mask: its channel 0 is unit mask_first of the mask vector */
 };
 
 enum value_kind { VALUE_INPUT, VALUE_CONSTANT, VALUE_COMPUTED };
@@ -93,9 +127,9 @@ struct node {
     const char *name;
     const size_t *inputs; /* value indices; NETWORK_NONE for an omitted optional input */
     size_t input_count;
-    size_t output;        /* value index */
+    size_t output; /* value index */
     struct op_attr attr;
-    size_t origin;        /* index of the ONNX node it was lowered from; NETWORK_NONE if ours */
+    size_t origin; /* index of the ONNX node it was lowered from; NETWORK_NONE if ours */
 };
 
 #define NETWORK_NONE ((size_t)-1)
@@ -105,9 +139,9 @@ struct network {
     size_t value_count;
     struct node *nodes; /* topological order */
     size_t node_count;
-    size_t input;       /* value index of the one input (1, C, H, W) */
-    size_t output;      /* value index of the logits (1, K) */
-    size_t unit_count;  /* length of the mask vector: channels of all Mask nodes; 0 without any */
+    size_t input;                  /* value index of the one input (1, C, H, W) */
+    size_t output;                 /* value index of the logits (1, K) */
+    size_t unit_count;             /* length of the mask vector: channels of all Mask nodes; 0 without any */
     struct network_memory *memory; /* private */
 };
 

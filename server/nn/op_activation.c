@@ -233,6 +233,58 @@ static void softmax_backward(const struct op_args *args) {
     }
 }
 
+/* log(softmax(x)) as x - largest - log(sum), which keeps its digits where the softmax is near 0 or 1. */
+static void log_softmax_forward(const struct op_args *args) {
+    const struct softmax_view v = softmax_view(args);
+
+    for (size_t o = 0; o < v.outer; o++) {
+        for (size_t j = 0; j < v.inner; j++) {
+            const float *x = args->in[0] + o * v.length * v.inner + j;
+            float *y = args->out + o * v.length * v.inner + j;
+            float largest = x[0];
+            float sum = 0.0f;
+
+            for (size_t i = 1; i < v.length; i++) {
+                largest = x[i * v.inner] > largest ? x[i * v.inner] : largest;
+            }
+            for (size_t i = 0; i < v.length; i++) {
+                sum += expf(x[i * v.inner] - largest);
+            }
+            float shift = logf(sum);
+            for (size_t i = 0; i < v.length; i++) {
+                y[i * v.inner] = x[i * v.inner] - largest - shift;
+            }
+        }
+    }
+}
+
+static void log_softmax_backward(const struct op_args *args) {
+    const struct softmax_view v = softmax_view(args);
+
+    for (size_t o = 0; o < v.outer && args->din[0] != NULL; o++) {
+        for (size_t j = 0; j < v.inner; j++) {
+            const size_t at = o * v.length * v.inner + j;
+            const float *y = args->out + at;
+            const float *dy = args->dout + at;
+            float *dx = args->din[0] + at;
+            float sum = 0.0f;
+
+            for (size_t i = 0; i < v.length; i++) {
+                sum += dy[i * v.inner];
+            }
+            for (size_t i = 0; i < v.length; i++) {
+                float g = dy[i * v.inner] - expf(y[i * v.inner]) * sum;
+                dx[i * v.inner] = args->accumulate[0] ? dx[i * v.inner] + g : g;
+            }
+        }
+    }
+}
+
+const struct op op_row_log_softmax = {.name = "LogSoftmax",
+                                      .flags = OP_NEEDS_OUTPUT | OP_MAY_ALIAS,
+                                      .infer = softmax_infer,
+                                      .forward = log_softmax_forward,
+                                      .backward = log_softmax_backward};
 const struct op op_row_relu = {.name = "Relu",
                                .flags = OP_NEEDS_OUTPUT | OP_MAY_ALIAS,
                                .infer = op_infer_same,

@@ -1,4 +1,4 @@
-/* Concat along any axis but the batch. */
+/* Concat along any axis but the batch. A constant part (the class token of a transformer) is the same for every sample. */
 #include <string.h>
 
 #include "server/nn/op_rows.h"
@@ -12,7 +12,10 @@ static enum status concat_infer(const struct network *network, const struct node
         if (node->inputs[i] == NETWORK_NONE) {
             return op_refuse(node, error, STATUS_INVALID, "got no input %zu, expected one", i);
         }
-        status = op_check_data(network, node, i, 2, error);
+        bool constant = network->values[node->inputs[i]].kind == VALUE_CONSTANT;
+        if (!constant || op_in_shape(network, node, i)->rank < 2 || op_in_shape(network, node, i)->dim[0] != 1) {
+            status = op_check_data(network, node, i, 2, error);
+        }
     }
     if (status != STATUS_OK) {
         return status;
@@ -42,6 +45,11 @@ static enum status concat_infer(const struct network *network, const struct node
     return STATUS_OK;
 }
 
+/* Rows of input i: those of the output, but a constant has one sample's only. */
+static size_t rows_of(const struct op_args *args, size_t i, size_t rows) {
+    return args->network->values[args->node->inputs[i]].kind == VALUE_CONSTANT ? rows / args->n : rows;
+}
+
 static void concat_forward(const struct op_args *args) {
     const struct shape *out = &args->network->values[args->node->output].shape;
     const size_t row = shape_count_from(out, args->node->attr.axis);
@@ -49,9 +57,9 @@ static void concat_forward(const struct op_args *args) {
     size_t at = 0;
 
     for (size_t i = 0; i < args->node->input_count; i++) {
-        const size_t part = op_in_count(args, i) / rows;
+        const size_t own = rows_of(args, i, rows), part = op_in_count(args, i) / own;
         for (size_t r = 0; r < rows; r++) {
-            memcpy(args->out + r * row + at, args->in[i] + r * part, part * sizeof(float));
+            memcpy(args->out + r * row + at, args->in[i] + r % own * part, part * sizeof(float));
         }
         at += part;
     }
@@ -64,9 +72,9 @@ static void concat_backward(const struct op_args *args) {
     size_t at = 0;
 
     for (size_t i = 0; i < args->node->input_count; i++) {
-        const size_t part = op_in_count(args, i) / rows;
+        const size_t own = rows_of(args, i, rows), part = op_in_count(args, i) / own;
         for (size_t r = 0; r < rows && args->din[i] != NULL; r++) {
-            op_give(part, args->dout + r * row + at, args->din[i] + r * part, args->accumulate[i]);
+            op_give(part, args->dout + r * row + at, args->din[i] + r % own * part, args->accumulate[i]);
         }
         at += part;
     }

@@ -1,6 +1,7 @@
-/* Add, Sub, Mul, Div with NumPy broadcasting. Both shapes are reduced to the fewest axes over which each side either walks
+/* Add, Sub, Mul, Div, Pow, Min, Max, PRelu with NumPy broadcasting. Both shapes are reduced to the fewest axes over which each side either walks
  * or stands still, so that same shapes are one long row, and a constant a channel is one row a channel. The samples of the
  * chunk are axis 0: two activations share it, a constant never spans it. */
+#include <math.h>
 #include <string.h>
 
 #include "server/nn/kernels.h"
@@ -110,6 +111,61 @@ static bool next_row(const struct walk *walk, size_t *index, size_t at[2]) {
     return false;
 }
 
+/* The rarer operators, one number at a time. The slope is the derivative by input `which`. Of two equal numbers the first
+ * counts as the least or the largest; a NaN stays. */
+#define RARE_FORWARD(name, expression)                                                                                 \
+    static void name(size_t count, const float *a, size_t a_step, const float *b, size_t b_step, float *y) {           \
+        for (size_t i = 0; i < count; i++) {                                                                           \
+            float u = a[i * a_step], v = b[i * b_step];                                                                \
+            y[i] = (expression);                                                                                       \
+        }                                                                                                              \
+    }
+
+static float power(float u, float v) {
+    if (v >= 2.0f && v <= 2.0f) {
+        return u * u; /* most of all powers */
+    }
+    return powf(u, v);
+}
+
+RARE_FORWARD(pow_forward, power(u, v))
+RARE_FORWARD(min_forward, u <= v || isnan(u) ? u : v)
+RARE_FORWARD(max_forward, u >= v || isnan(u) ? u : v)
+RARE_FORWARD(prelu_forward, u < 0.0f ? v * u : u)
+
+/* A power of a negative number has no derivative by its exponent; 0 leaves such an exponent as it is. */
+static float pow_slope(float u, float v, size_t which) {
+    if (which == 0) {
+        return v >= 2.0f && v <= 2.0f ? 2.0f * u : v * powf(u, v - 1.0f);
+    }
+    return u > 0.0f ? powf(u, v) * logf(u) : 0.0f;
+}
+
+static float min_slope(float u, float v, size_t which) {
+    return (u <= v) == (which == 0) ? 1.0f : 0.0f;
+}
+
+static float max_slope(float u, float v, size_t which) {
+    return (u >= v) == (which == 0) ? 1.0f : 0.0f;
+}
+
+static float prelu_slope(float u, float v, size_t which) {
+    if (which == 0) {
+        return u < 0.0f ? v : 1.0f;
+    }
+    return u < 0.0f ? u : 0.0f;
+}
+
+static const struct {
+    void (*forward)(size_t count, const float *a, size_t a_step, const float *b, size_t b_step, float *y);
+    float (*slope)(float u, float v, size_t which);
+} rare_rows[] = {
+    [OP_POW - OP_POW] = {pow_forward, pow_slope},
+    [OP_MIN - OP_POW] = {min_forward, min_slope},
+    [OP_MAX - OP_POW] = {max_forward, max_slope},
+    [OP_PRELU - OP_POW] = {prelu_forward, prelu_slope},
+};
+
 static void elementwise_forward(const struct op_args *args) {
     const struct kernels *k = kernels();
     const struct walk walk = make_walk(args);
@@ -130,8 +186,11 @@ static void elementwise_forward(const struct op_args *args) {
     case OP_MUL:
         row = k->mul;
         break;
-    default:
+    case OP_DIV:
         row = k->div;
+        break;
+    default:
+        row = rare_rows[args->node->op - OP_POW].forward;
         break;
     }
     do {
@@ -154,6 +213,14 @@ static void row_gradient(const struct op_args *args, size_t which, size_t count,
         break;
     case OP_MUL:
         k->mul(count, dy, 1, which == 0 ? b : a, which == 0 ? b_step : a_step, g);
+        break;
+    case OP_POW:
+    case OP_MIN:
+    case OP_MAX:
+    case OP_PRELU:
+        for (size_t i = 0; i < count; i++) {
+            g[i] = dy[i] * rare_rows[args->node->op - OP_POW].slope(a[i * a_step], b[i * b_step], which);
+        }
         break;
     default:
         k->div(count, dy, 1, b, b_step, g);
@@ -243,3 +310,23 @@ const struct op op_row_div = {.name = "Div",
                               .infer = elementwise_infer,
                               .forward = elementwise_forward,
                               .backward = elementwise_backward};
+const struct op op_row_pow = {.name = "Pow",
+                              .flags = OP_NEEDS_INPUT,
+                              .infer = elementwise_infer,
+                              .forward = elementwise_forward,
+                              .backward = elementwise_backward};
+const struct op op_row_min = {.name = "Min",
+                              .flags = OP_NEEDS_INPUT,
+                              .infer = elementwise_infer,
+                              .forward = elementwise_forward,
+                              .backward = elementwise_backward};
+const struct op op_row_max = {.name = "Max",
+                              .flags = OP_NEEDS_INPUT,
+                              .infer = elementwise_infer,
+                              .forward = elementwise_forward,
+                              .backward = elementwise_backward};
+const struct op op_row_prelu = {.name = "PRelu",
+                                .flags = OP_NEEDS_INPUT,
+                                .infer = elementwise_infer,
+                                .forward = elementwise_forward,
+                                .backward = elementwise_backward};

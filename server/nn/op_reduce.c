@@ -1,4 +1,4 @@
-/* ReduceMean, GlobalAveragePool, GlobalMaxPool. */
+/* ReduceMean, ReduceSum, ReduceMax, GlobalAveragePool, GlobalMaxPool. */
 #include <math.h>
 #include <string.h>
 
@@ -91,7 +91,7 @@ static bool next_row(const struct reduce_walk *walk, size_t *index, size_t *at) 
     return false;
 }
 
-static void reduce_mean_forward(const struct op_args *args) {
+static void reduce_sum_forward(const struct op_args *args) {
     const struct kernels *k = kernels();
     const struct reduce_walk walk = make_walk(args);
     const size_t length = walk.extent[walk.rank - 1];
@@ -109,17 +109,17 @@ static void reduce_mean_forward(const struct op_args *args) {
         }
         x += length;
     } while (next_row(&walk, index, &at));
-    for (size_t i = 0; i < op_out_count(args); i++) {
+    for (size_t i = 0; i < op_out_count(args) && args->node->op == OP_REDUCE_MEAN; i++) {
         args->out[i] /= (float)walk.values;
     }
 }
 
-static void reduce_mean_backward(const struct op_args *args) {
+static void reduce_sum_backward(const struct op_args *args) {
     const struct kernels *k = kernels();
     const struct reduce_walk walk = make_walk(args);
     const size_t length = walk.extent[walk.rank - 1];
     const bool sums = walk.step[walk.rank - 1] == 0;
-    const float share = 1.0f / (float)walk.values;
+    const float share = args->node->op == OP_REDUCE_MEAN ? 1.0f / (float)walk.values : 1.0f;
     size_t index[SHAPE_RANK_MAX] = {0};
     size_t at = 0;
     float *dx = args->din[0];
@@ -140,6 +140,60 @@ static void reduce_mean_backward(const struct op_args *args) {
         }
         dx += length;
     } while (next_row(&walk, index, &at));
+}
+
+/* A NaN counts as the largest, so that it is not lost. */
+static bool is_larger(float x, float best) {
+    return x > best || (isnan(x) && !isnan(best));
+}
+
+static void reduce_max_forward(const struct op_args *args) {
+    const struct reduce_walk walk = make_walk(args);
+    const size_t length = walk.extent[walk.rank - 1];
+    const size_t step = walk.step[walk.rank - 1];
+    size_t index[SHAPE_RANK_MAX] = {0};
+    size_t at = 0;
+    const float *x = args->in[0];
+
+    kernels()->fill(op_out_count(args), -INFINITY, args->out);
+    do {
+        for (size_t i = 0; i < length; i++, x++) {
+            float *y = args->out + at + i * step;
+            *y = is_larger(*x, *y) ? *x : *y;
+        }
+    } while (next_row(&walk, index, &at));
+}
+
+/* All inputs that equal the largest share its gradient: with scratch, how many they are. */
+static size_t reduce_max_scratch(const struct network *network, const struct node *node, size_t n, bool backward) {
+    return backward ? shape_count(&network->values[node->output].shape) * n : 0;
+}
+
+static void reduce_max_backward(const struct op_args *args) {
+    const struct reduce_walk walk = make_walk(args);
+    const size_t length = walk.extent[walk.rank - 1];
+    const size_t step = walk.step[walk.rank - 1];
+
+    if (args->din[0] == NULL) {
+        return;
+    }
+    kernels()->fill(op_out_count(args), 0.0f, args->scratch);
+    for (size_t pass = 0; pass < 2; pass++) {
+        size_t index[SHAPE_RANK_MAX] = {0};
+        size_t at = 0, offset = 0;
+        do {
+            for (size_t i = 0; i < length; i++, offset++) {
+                size_t to = at + i * step;
+                bool largest = args->in[0][offset] >= args->out[to];
+                if (pass == 0) {
+                    args->scratch[to] += largest ? 1.0f : 0.0f;
+                    continue;
+                }
+                float g = largest ? args->dout[to] / args->scratch[to] : 0.0f;
+                args->din[0][offset] = args->accumulate[0] ? args->din[0][offset] + g : g;
+            }
+        } while (next_row(&walk, index, &at));
+    }
 }
 
 static enum status global_infer(const struct network *network, const struct node *node, struct shape *out,
@@ -220,7 +274,15 @@ static void global_max_backward(const struct op_args *args) {
 }
 
 const struct op op_row_reduce_mean = {
-    .name = "ReduceMean", .infer = reduce_infer, .forward = reduce_mean_forward, .backward = reduce_mean_backward};
+    .name = "ReduceMean", .infer = reduce_infer, .forward = reduce_sum_forward, .backward = reduce_sum_backward};
+const struct op op_row_reduce_sum = {
+    .name = "ReduceSum", .infer = reduce_infer, .forward = reduce_sum_forward, .backward = reduce_sum_backward};
+const struct op op_row_reduce_max = {.name = "ReduceMax",
+                                     .flags = OP_NEEDS_INPUT | OP_NEEDS_OUTPUT,
+                                     .infer = reduce_infer,
+                                     .scratch_floats = reduce_max_scratch,
+                                     .forward = reduce_max_forward,
+                                     .backward = reduce_max_backward};
 const struct op op_row_global_average_pool = {.name = "GlobalAveragePool",
                                               .infer = global_infer,
                                               .forward = global_average_forward,

@@ -32,6 +32,26 @@ extern const struct op op_row_reshape;
 extern const struct op op_row_transpose;
 extern const struct op op_row_pad;
 extern const struct op op_row_identity;
+extern const struct op op_row_elu;
+extern const struct op op_row_softplus;
+extern const struct op op_row_mish;
+extern const struct op op_row_erf;
+extern const struct op op_row_sqrt;
+extern const struct op op_row_exp;
+extern const struct op op_row_log;
+extern const struct op op_row_neg;
+extern const struct op op_row_abs;
+extern const struct op op_row_reciprocal;
+extern const struct op op_row_log_softmax;
+extern const struct op op_row_pow;
+extern const struct op op_row_min;
+extern const struct op op_row_max;
+extern const struct op op_row_prelu;
+extern const struct op op_row_reduce_sum;
+extern const struct op op_row_reduce_max;
+extern const struct op op_row_slice;
+extern const struct op op_row_matmul;
+extern const struct op op_row_resize;
 extern const struct op op_row_mask;
 
 /* error_set() with the place "node '<name>'" and "failed to infer the shape of <op>: " before the text. */

@@ -120,7 +120,8 @@ static void concat_reference(const struct rig *rig, size_t n, const double *cons
         while (index >= rig_shape(rig, i)->dim[axis]) {
             index -= rig_shape(rig, i++)->dim[axis];
         }
-        size_t outer = at / shape_count_from(y, axis);
+        bool constant = rig->values[rig->inputs[i]].kind == VALUE_CONSTANT;
+        size_t outer = (constant ? at % count : at) / shape_count_from(y, axis);
         out[at] = in[i][(outer * rig_shape(rig, i)->dim[axis] + index) * inner + at % inner];
     }
 }
@@ -136,7 +137,11 @@ static void concats(void **state) {
             for (size_t i = 0; i < parts; i++) {
                 size_t dims[] = {1, 3, 4, 5};
                 dims[axis] = 1 + (i * 3 + axis) % 5;
-                rig_data(&rig, 4, dims);
+                if (i % 2 == 1 && parts > 2) {
+                    rig_constant(&rig, 4, dims, -1.0f, 1.0f);
+                } else {
+                    rig_data(&rig, 4, dims);
+                }
             }
             rig_check(&rig, parts);
             rig_deinit(&rig);
@@ -167,7 +172,7 @@ static void concat_refusals(void **state) {
     rig_init(&rig, OP_CONCAT, 1);
     rig.node.attr.axis = 1;
     RIG_DATA(&rig, 1, 4);
-    RIG_CONSTANT(&rig, 0.0f, 1.0f, 1, 4);
+    RIG_CONSTANT(&rig, 0.0f, 1.0f, 2, 4);
     rig_refuses(&rig, STATUS_UNSUPPORTED, "constant as input 1");
     rig_init(&rig, OP_CONCAT, 1);
     rig.node.attr.axis = 1;
