@@ -6,6 +6,7 @@
 
 #include "common/mem.h"
 #include "server/expose/anomaly.h"
+#include "server/expose/bank.h"
 
 const struct expose_options expose_default_options = {
     .rung_steps = 20,
@@ -112,7 +113,8 @@ static enum status run_race(struct race *race, const struct rng *rng, struct err
         const struct rng own = rng_stream(rng, (uint64_t)race->family * classes + t);
         race->order[t] = t;
         in[t] = true;
-        status = inversion_new(race->data, race->family, t, race->options->batch, &own, &race->inversions[t], error);
+        status =
+            inversion_new(race->data, race->family, t, 1.0, race->options->batch, &own, &race->inversions[t], error);
     }
     for (size_t rung = 0; rung < race->options->rungs && status == STATUS_OK; rung++) {
         status = run_rung(race, in, error);
@@ -154,50 +156,6 @@ static enum status find_suspects(struct exposure *exposure, const struct expose_
     return STATUS_OK;
 }
 
-enum status exposure_add(struct exposure *exposure, struct trigger *trigger, struct error *error) {
-    if (exposure->bank_count == exposure->bank_capacity) {
-        const size_t capacity = exposure->bank_capacity == 0 ? 8 : 2 * exposure->bank_capacity;
-        struct trigger **bank = mem_realloc(exposure->bank, capacity, sizeof *bank);
-        if (bank == NULL) {
-            trigger_free(trigger);
-            return error_no_memory(error, "the trigger bank");
-        }
-        exposure->bank = bank;
-        exposure->bank_capacity = capacity;
-    }
-    exposure->bank[exposure->bank_count++] = trigger;
-    return STATUS_OK;
-}
-
-/* The suspect's trigger and those of its restarts join the bank. */
-static enum status bank_suspect(const struct invert_data *data, const struct expose_options *options,
-                                const struct rng *rng, struct exposure *exposure, const struct exposure_cell *cell,
-                                struct error *error) {
-    struct trigger *copy = NULL;
-    enum status status = trigger_copy(cell->trigger, &copy, error);
-    if (status == STATUS_OK) {
-        status = exposure_add(exposure, copy, error);
-    }
-    for (size_t r = 0; r < options->restarts && status == STATUS_OK; r++) {
-        const uint64_t stream = ((uint64_t)cell->trigger->family * exposure->classes + cell->trigger->target) * 64 + r;
-        const struct rng own = rng_stream(rng, stream + ((uint64_t)1 << 32));
-        struct inversion *inversion = NULL;
-        status =
-            inversion_new(data, cell->trigger->family, cell->trigger->target, options->batch, &own, &inversion, error);
-        if (status == STATUS_OK) {
-            status = inversion_advance(inversion, options->rung_steps * options->rungs, error);
-        }
-        if (status == STATUS_OK) {
-            status = trigger_copy(inversion_trigger(inversion), &copy, error);
-        }
-        if (status == STATUS_OK) {
-            status = exposure_add(exposure, copy, error);
-        }
-        inversion_free(inversion);
-    }
-    return status;
-}
-
 static size_t steps_of_all(const struct expose_options *options, size_t classes) {
     size_t total = 0, left = classes;
     for (size_t rung = 0; rung < options->rungs; rung++) {
@@ -217,12 +175,7 @@ static enum status expose_all(struct race *race, const struct rng *rng, struct e
             status = find_suspects(exposure, race->options, f, error);
         }
     }
-    for (size_t i = 0; i < TRIGGER_FAMILY_COUNT * exposure->classes && status == STATUS_OK; i++) {
-        if (exposure->cells[i].suspect) {
-            status = bank_suspect(race->data, race->options, rng, exposure, &exposure->cells[i], error);
-        }
-    }
-    return status;
+    return status == STATUS_OK ? bank_build(race->data, race->options, rng, exposure, error) : status;
 }
 
 enum status expose_run(const struct invert_data *data, const struct expose_options *options,
@@ -271,9 +224,4 @@ void exposure_free(struct exposure *exposure) {
     mem_free(exposure->cells);
     mem_free(exposure->bank);
     mem_free(exposure);
-}
-
-bool exposure_is_small(const struct exposure *exposure, const struct expose_options *options,
-                       const struct trigger *trigger) {
-    return trigger->size <= options->size_ratio * exposure->median[trigger->family];
 }

@@ -26,6 +26,8 @@ struct exposure_cell {
     double anomaly; /* index within the family */
     size_t steps;   /* spent on it */
     bool suspect;
+    double scale; /* of a suspect: the bound at which its bank triggers reach the target; the adversary uses it too */
+    double reference;        /* of a suspect: the median size of other classes at that scale */
     struct trigger *trigger; /* the last trigger of the class, owned */
 };
 
@@ -48,10 +50,5 @@ enum status expose_run(const struct invert_data *data, const struct expose_optio
                        struct error *error);
 void exposure_free(struct exposure *exposure);
 struct exposure_cell *exposure_cell(const struct exposure *exposure, enum trigger_family family, size_t target);
-/* Is a trigger of this size, found for that class later, still clearly smaller than the other classes'? */
-bool exposure_is_small(const struct exposure *exposure, const struct expose_options *options,
-                       const struct trigger *trigger);
-/* Takes the trigger into the bank (also on failure it is no longer the caller's). */
-enum status exposure_add(struct exposure *exposure, struct trigger *trigger, struct error *error);
 
 #endif

@@ -148,7 +148,7 @@ done:
 static enum status inversion_allocate(struct inversion *v, struct error *error) {
     const size_t chunks = chunk_count(v->batch, engine_chunk(v->data.engine));
     const struct adam_options adam = {
-        .learning_rate = trigger_learning_rate(v->trigger->family), .beta1 = 0.5F, .beta2 = 0.9F, .epsilon = 1e-8F};
+        .learning_rate = trigger_learning_rate(v->trigger), .beta1 = 0.5F, .beta2 = 0.9F, .epsilon = 1e-8F};
     v->eligible = mem_alloc(v->data.count, sizeof *v->eligible);
     v->picked = mem_alloc(v->batch, sizeof *v->picked);
     v->sums = mem_calloc(chunks, sizeof *v->sums);
@@ -193,19 +193,24 @@ fail:
     return status;
 }
 
-enum status inversion_new(const struct invert_data *data, enum trigger_family family, size_t target, size_t batch,
-                          const struct rng *rng, struct inversion **out, struct error *error) {
+enum status inversion_new(const struct invert_data *data, enum trigger_family family, size_t target, double scale,
+                          size_t batch, const struct rng *rng, struct inversion **out, struct error *error) {
     struct rng own = *rng;
     struct trigger *trigger = NULL;
-    enum status status = trigger_new(family, target, data->range, &own, &trigger, error);
+    enum status status = trigger_new(family, target, scale, data->range, &own, &trigger, error);
     return status != STATUS_OK ? status : inversion_make(data, trigger, batch, &own, out, error);
 }
 
-enum status inversion_from(const struct invert_data *data, const struct trigger *start, size_t batch,
+enum status inversion_from(const struct invert_data *data, const struct trigger *start, double scale, size_t batch,
                            const struct rng *rng, struct inversion **out, struct error *error) {
     struct trigger *trigger = NULL;
     enum status status = trigger_copy(start, &trigger, error);
-    return status != STATUS_OK ? status : inversion_make(data, trigger, batch, rng, out, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    trigger->scale = scale;
+    trigger_render(trigger, data->range);
+    return inversion_make(data, trigger, batch, rng, out, error);
 }
 
 void inversion_free(struct inversion *v) {

@@ -25,11 +25,11 @@ struct invert_data {
 
 struct inversion;
 
-/* batch: samples a step. STATUS_INVALID if no sample has another class than `target`. `rng` is copied. */
-enum status inversion_new(const struct invert_data *data, enum trigger_family family, size_t target, size_t batch,
-                          const struct rng *rng, struct inversion **out, struct error *error);
-/* As inversion_new(), starting from a given trigger instead of a random one. */
-enum status inversion_from(const struct invert_data *data, const struct trigger *start, size_t batch,
+/* scale: of the trigger's bound; batch: samples a step. STATUS_INVALID if no sample has another class than `target`. `rng` is copied. */
+enum status inversion_new(const struct invert_data *data, enum trigger_family family, size_t target, double scale,
+                          size_t batch, const struct rng *rng, struct inversion **out, struct error *error);
+/* As inversion_new(), starting from a given trigger instead of a random one, at another scale. */
+enum status inversion_from(const struct invert_data *data, const struct trigger *start, double scale, size_t batch,
                            const struct rng *rng, struct inversion **out, struct error *error);
 void inversion_free(struct inversion *inversion);
 

@@ -14,8 +14,13 @@ const char *trigger_family_name(enum trigger_family family) {
     return rows[family]->name;
 }
 
-float trigger_learning_rate(enum trigger_family family) {
-    return rows[family]->learning_rate;
+float trigger_learning_rate(const struct trigger *trigger) {
+    const struct trigger_family_row *row = rows[trigger->family];
+    return row->rate_by_scale ? row->learning_rate * (float)trigger->scale : row->learning_rate;
+}
+
+bool trigger_is_bounded(enum trigger_family family) {
+    return rows[family]->bounded;
 }
 
 static struct trigger *allocate(size_t parameter_count, size_t rendered_count) {
@@ -34,8 +39,8 @@ static struct trigger *allocate(size_t parameter_count, size_t rendered_count) {
     return t;
 }
 
-enum status trigger_new(enum trigger_family family, size_t target, const struct image_range *range, struct rng *rng,
-                        struct trigger **out, struct error *error) {
+enum status trigger_new(enum trigger_family family, size_t target, double scale, const struct image_range *range,
+                        struct rng *rng, struct trigger **out, struct error *error) {
     const struct trigger_family_row *row = rows[family];
     struct trigger *t = allocate(row->parameter_count(range), row->rendered_count(range));
     if (t == NULL) {
@@ -43,6 +48,7 @@ enum status trigger_new(enum trigger_family family, size_t target, const struct 
     }
     t->family = family;
     t->target = target;
+    t->scale = scale;
     row->start(t, range, rng);
     row->render(t, range);
     *out = t;

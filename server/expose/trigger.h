@@ -6,6 +6,7 @@
 #ifndef ONP_SERVER_EXPOSE_TRIGGER_H
 #define ONP_SERVER_EXPOSE_TRIGGER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "common/error.h"
@@ -26,6 +27,7 @@ enum trigger_family {
 struct trigger {
     enum trigger_family family;
     size_t target;     /* class it sends images to */
+    double scale;      /* additive, warp: multiplies the family's bound; 1 when classes are compared */
     float *parameters; /* unbounded, what the optimiser moves */
     size_t parameter_count;
     float *rendered; /* what trigger_render() made of them: the images' own terms */
@@ -39,8 +41,11 @@ struct trigger {
 
 const char *trigger_family_name(enum trigger_family family);
 
-enum status trigger_new(enum trigger_family family, size_t target, const struct image_range *range, struct rng *rng,
-                        struct trigger **out, struct error *error);
+/* scale > 0, see above; the patch family, which has no bound, ignores it. */
+enum status trigger_new(enum trigger_family family, size_t target, double scale, const struct image_range *range,
+                        struct rng *rng, struct trigger **out, struct error *error);
+/* Does the family have a bound, so that a trigger may need a larger scale to reach its target? */
+bool trigger_is_bounded(enum trigger_family family);
 enum status trigger_copy(const struct trigger *trigger, struct trigger **out, struct error *error);
 void trigger_free(struct trigger *trigger);
 
@@ -57,8 +62,8 @@ void trigger_parameter_gradient(const struct trigger *trigger, const struct imag
                                 const float *rendered_gradient, float *parameter_gradient);
 /* Brings the parameters back into the family's bounds after a step (additive: into the ball). */
 void trigger_project(struct trigger *trigger, const struct image_range *range);
-/* Learning rate of Adam that suits the family's parameters. */
-float trigger_learning_rate(enum trigger_family family);
+/* Learning rate of Adam that suits the trigger's parameters. */
+float trigger_learning_rate(const struct trigger *trigger);
 /* The figure compared across classes; small = suspicious. Patch: the pixels that the objective is worth, |m|_1 + loss /
  * lambda, so that a mask that does not reach the target does not look small. Bounded families: the loss at the bound. */
 double trigger_size(const struct trigger *trigger, const struct image_range *range);

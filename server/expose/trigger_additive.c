@@ -8,8 +8,8 @@
 /* Root mean square of d, in units of the pixel range, that the ball allows: 4.6 / 255, an L2 norm of 1 at 3 x 32 x 32. */
 static const double BOUND_RMS = 0.018;
 
-static double radius(const struct image_range *range) {
-    return BOUND_RMS * sqrt((double)range_values(range));
+static double radius(const struct trigger *t, const struct image_range *range) {
+    return t->scale * BOUND_RMS * sqrt((double)range_values(range));
 }
 
 static void start(struct trigger *t, const struct image_range *range, struct rng *rng) {
@@ -71,7 +71,7 @@ static void parameter_gradient(const struct trigger *t, const struct image_range
 }
 
 static void project(struct trigger *t, const struct image_range *range) {
-    const double length = norm(t), most = radius(range);
+    const double length = norm(t), most = radius(t, range);
     if (length > most) {
         const float factor = (float)(most / length);
         for (size_t i = 0; i < t->parameter_count; i++) {
@@ -88,6 +88,8 @@ static double size(const struct trigger *t, const struct image_range *range) {
 const struct trigger_family_row trigger_additive_row = {
     .name = "additive",
     .learning_rate = 0.005F,
+    .bounded = true,
+    .rate_by_scale = true,
     .parameter_count = range_values,
     .rendered_count = range_values,
     .start = start,

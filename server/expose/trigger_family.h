@@ -7,6 +7,8 @@
 struct trigger_family_row {
     const char *name;
     float learning_rate;
+    bool bounded;
+    bool rate_by_scale; /* the parameters are in units of the bound's own, so steps grow with it */
     size_t (*parameter_count)(const struct image_range *range);
     size_t (*rendered_count)(const struct image_range *range);
     void (*start)(struct trigger *trigger, const struct image_range *range, struct rng *rng);

@@ -40,8 +40,8 @@ static void grid_place(size_t i, size_t size, size_t *left, float *share) {
     *share = t * t * (3.0F - 2.0F * t);
 }
 
-static float bound(const struct image_range *range, size_t axis) {
-    return BOUND_SHARE * (float)(axis == 0 ? range->height : range->width);
+static float bound(const struct trigger *t, const struct image_range *range, size_t axis) {
+    return (float)t->scale * BOUND_SHARE * (float)(axis == 0 ? range->height : range->width);
 }
 
 static void render(struct trigger *t, const struct image_range *range) {
@@ -50,7 +50,7 @@ static void render(struct trigger *t, const struct image_range *range) {
     for (size_t axis = 0; axis < 2; axis++) {
         float point[GRID_POINTS];
         for (size_t k = 0; k < GRID_POINTS; k++) {
-            point[k] = bound(range, axis) * tanhf(t->parameters[axis * GRID_POINTS + k]);
+            point[k] = bound(t, range, axis) * tanhf(t->parameters[axis * GRID_POINTS + k]);
         }
         for (size_t i = 0; i < height; i++) {
             size_t r;
@@ -155,7 +155,7 @@ static void parameter_gradient(const struct trigger *t, const struct image_range
         }
         for (size_t k = 0; k < GRID_POINTS; k++) {
             const float th = tanhf(t->parameters[axis * GRID_POINTS + k]);
-            parameter[axis * GRID_POINTS + k] = dpoint[k] * bound(range, axis) * (1.0F - th * th);
+            parameter[axis * GRID_POINTS + k] = dpoint[k] * bound(t, range, axis) * (1.0F - th * th);
         }
     }
 }
@@ -168,6 +168,7 @@ static double size(const struct trigger *t, const struct image_range *range) {
 const struct trigger_family_row trigger_warp_row = {
     .name = "warp",
     .learning_rate = 0.2F,
+    .bounded = true,
     .parameter_count = parameter_count,
     .rendered_count = rendered_count,
     .start = start,

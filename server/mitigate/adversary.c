@@ -2,6 +2,7 @@
 #include "server/mitigate/adversary.h"
 
 #include "common/mem.h"
+#include "server/expose/bank.h"
 
 static enum status attack_one(struct job *job, const struct invert_data *data, const struct exposure_cell *cell,
                               bool join, size_t *found, struct error *error) {
@@ -13,7 +14,7 @@ static enum status attack_one(struct job *job, const struct invert_data *data, c
     const struct rng rng = rng_stream(&base, slot * 1024 + job->exposure->bank_count);
     struct inversion *inversion = NULL;
     struct trigger *copy = NULL;
-    enum status status = inversion_new(data, family, target, options->batch, &rng, &inversion, error);
+    enum status status = inversion_new(data, family, target, cell->scale, options->batch, &rng, &inversion, error);
     if (status == STATUS_OK) {
         status = inversion_advance(inversion, options->rung_steps * options->rungs, error);
     }
@@ -40,19 +41,16 @@ static enum status attack_one(struct job *job, const struct invert_data *data, c
     return status == STATUS_OK ? exposure_add(job->exposure, joining, error) : status;
 }
 
-enum status adversary_attack(struct job *job, const uint8_t *bits, const float *fill, bool join, size_t *found,
+enum status adversary_attack(struct job *job, const float *mask, const float *fill, bool join, size_t *found,
                              struct error *error) {
     const size_t cells = TRIGGER_FAMILY_COUNT * job->info.classes;
-    float *mask = mem_alloc(job->units->unit_count, sizeof *mask);
     enum status status = STATUS_OK;
     if (job->after == NULL) {
         job->after = mem_calloc(cells, sizeof(struct trigger *));
     }
-    if (mask == NULL || job->after == NULL) {
-        mem_free(mask);
+    if (job->after == NULL) {
         return error_no_memory(error, "the adversary");
     }
-    job_mask_from_bits(job->units->unit_count, bits, mask);
     const struct invert_data data = job_invert_data(job, mask, fill);
     *found = 0;
     for (size_t i = 0; i < cells && status == STATUS_OK; i++) {
@@ -60,6 +58,5 @@ enum status adversary_attack(struct job *job, const uint8_t *bits, const float *
             status = attack_one(job, &data, &job->exposure->cells[i], join, found, error);
         }
     }
-    mem_free(mask);
     return status;
 }

@@ -5,14 +5,13 @@
 #define ONP_SERVER_MITIGATE_ADVERSARY_H
 
 #include <stdbool.h>
-#include <stdint.h>
 
 #include "common/error.h"
 #include "server/mitigate/job.h"
 
-/* Inverts each suspect (family, class) anew on the network masked by bits (units) with fill (units). *found: how many small triggers
+/* Inverts each suspect (family, class) anew on the network masked by mask and fill (units each). *found: how many small triggers
  * joined the bank (none if `join` is false: then only counted). The last trigger of each suspect is kept in job->after. */
-enum status adversary_attack(struct job *job, const uint8_t *bits, const float *fill, bool join, size_t *found,
+enum status adversary_attack(struct job *job, const float *mask, const float *fill, bool join, size_t *found,
                              struct error *error);
 
 #endif

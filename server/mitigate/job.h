@@ -19,7 +19,15 @@
 #include "server/prune/unit_stats.h"
 
 /* Streams of the job's generator: one a purpose, so that one part's draws do not shift another's. */
-enum job_stream { STREAM_SPLIT = 1, STREAM_EXPOSE, STREAM_POLICY, STREAM_PPO, STREAM_RANDOM, STREAM_ADVERSARY };
+enum job_stream {
+    STREAM_SPLIT = 1,
+    STREAM_EXPOSE,
+    STREAM_POLICY,
+    STREAM_PPO,
+    STREAM_RANDOM,
+    STREAM_ADVERSARY,
+    STREAM_RETUNE
+};
 
 struct score; /* mitigate_score.h */
 
@@ -79,7 +87,7 @@ struct job {
     json_t *curve;        /* [{evaluations, best, mean}] */
 
     /* 6 repair */
-    float *mask, *fill; /* (units) of the repaired network */
+    float *mask, *fill; /* (units) of the repaired network; mask: 0 pruned, else the gain */
 
     /* 7 evaluate */
     float *logits1; /* (samples, K) of the repaired network */

@@ -16,8 +16,8 @@ struct stage_row {
 };
 
 static const struct stage_row stages[STAGE_COUNT] = {
-    {STAGE_LOAD, 0.01, stage_load},         {STAGE_BASELINE, 0.01, stage_baseline}, {STAGE_EXPOSE, 0.45, stage_expose},
-    {STAGE_GRAPH, 0.02, stage_graph},       {STAGE_SEARCH, 0.42, stage_search},     {STAGE_REPAIR, 0.02, stage_repair},
+    {STAGE_LOAD, 0.01, stage_load},         {STAGE_BASELINE, 0.01, stage_baseline}, {STAGE_EXPOSE, 0.40, stage_expose},
+    {STAGE_GRAPH, 0.02, stage_graph},       {STAGE_SEARCH, 0.40, stage_search},     {STAGE_REPAIR, 0.09, stage_repair},
     {STAGE_EVALUATE, 0.06, stage_evaluate}, {STAGE_EXPORT, 0.01, stage_export},
 };
 

@@ -117,21 +117,20 @@ static void front_insert(struct score *s, const uint8_t *bits, const struct scor
     s->front_count = kept + 1;
 }
 
-static enum status evaluate(struct score *s, const uint8_t *bits, struct score_parts *parts, struct error *error) {
+enum status score_repaired(struct score *s, const float *mask, const float *fill, struct score_parts *parts,
+                           struct error *error) {
     const struct job *job = s->job;
     const size_t classes = job->info.classes, groups = 1 + s->bank_count;
-    job_mask_from_bits(job->units->unit_count, bits, s->mask);
     const struct engine_run run = {.count = groups * s->samples,
                                    .input = s->images,
-                                   .mask = s->mask,
-                                   .fill = job->stats0->mean,
+                                   .mask = mask,
+                                   .fill = fill,
                                    .logits = s->logits,
                                    .cancel = job_cancel(job)};
     const enum status status = engine_run(job->forward, &run, error);
     if (status != STATUS_OK) {
         return status;
     }
-    s->evaluations++;
     parts->clean_kl = loss_kl(s->samples, classes, s->p0, s->logits, 0.0F, NULL) / (double)s->samples;
     parts->trigger_kl = 0.0;
     for (size_t w = 0; w < s->bank_count; w++) {
@@ -144,8 +143,10 @@ static enum status evaluate(struct score *s, const uint8_t *bits, struct score_p
 }
 
 enum status score_mask(struct score *s, const uint8_t *bits, struct score_parts *parts, struct error *error) {
-    const enum status status = evaluate(s, bits, parts, error);
+    job_mask_from_bits(s->job->units->unit_count, bits, s->mask);
+    const enum status status = score_repaired(s, s->mask, s->job->stats0->mean, parts, error);
     if (status == STATUS_OK) {
+        s->evaluations++;
         front_insert(s, bits, parts);
     }
     return status;

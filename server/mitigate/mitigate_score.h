@@ -24,6 +24,9 @@ enum status score_refresh(struct score *score, struct error *error);
 
 /* One evaluation: bits (units), 1 = pruned. */
 enum status score_mask(struct score *score, const uint8_t *bits, struct score_parts *parts, struct error *error);
+/* As score_mask() for a network that is also retuned: mask and fill (units). No evaluation of the search, no entry of the front. */
+enum status score_repaired(struct score *score, const float *mask, const float *fill, struct score_parts *parts,
+                           struct error *error);
 size_t score_evaluations(const struct score *score);
 
 struct score_entry {

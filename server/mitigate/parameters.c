@@ -33,6 +33,8 @@ static const struct row table[] = {
     ROW(masks_per_iteration, KIND_INTEGER, 14, 2, 1000, "Masks scored in an iteration of PPO."),
     ROW(adversary_every, KIND_INTEGER, 5, 1, 10000, "Iterations of PPO between two inversions on the best mask."),
     ROW(adversary_rounds, KIND_INTEGER, 4, 0, 100, "Triggers that the adversary may add to the bank."),
+    ROW(retune_steps, KIND_INTEGER, 60, 0, 10000,
+        "Steps of retuning the gains of the kept units after pruning; 0 only prunes."),
     ROW(random_baseline, KIND_BOOLEAN, 1, 0, 1,
         "Also run a random search with PPO's number of evaluations, for comparison in the report."),
 };

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "common/json_read.h"
 #include "server/mitigate/mitigate_score.h"
@@ -49,11 +50,12 @@ static json_t *anomaly_after(const struct job *job, enum trigger_family family, 
     const struct trigger *after = job->after == NULL ? NULL : job->after[(size_t)family * job->info.classes + t];
     const struct exposure_cell *cell = exposure_cell(job->exposure, family, t);
     const double median = job->exposure->median[family];
+    const double reference = cell->suspect ? cell->reference : median; /* the other classes, at the same scale */
     if (after == NULL || cell->anomaly == 0.0) {
         return json_null();
     }
     const double spread = (median - cell->size) / cell->anomaly;
-    return json_real_or_null((median - after->size) / spread);
+    return json_real_or_null((reference - after->size) / spread);
 }
 
 static json_t *family_sizes(const struct job *job, size_t t) {
@@ -162,8 +164,11 @@ static void cpu_name(char *out, size_t size) {
 static json_t *provenance_section(const struct job *job) {
     char cpu[128];
     cpu_name(cpu, sizeof cpu);
-    return json_pack("{s:s, s:s, s:i, s:s, s:o}", "version", ONP_VERSION, "backend", backend_name, "threads",
-                     (int)pool_threads(job->pool), "cpu", cpu, "parameters", parameters_write(&job->parameters));
+    struct rusage usage = {0};
+    (void)getrusage(RUSAGE_SELF, &usage); /* ru_maxrss is in kB on Linux */
+    return json_pack("{s:s, s:s, s:i, s:s, s:I, s:o}", "version", ONP_VERSION, "backend", backend_name, "threads",
+                     (int)pool_threads(job->pool), "cpu", cpu, "peak_memory_bytes", (json_int_t)usage.ru_maxrss * 1024,
+                     "parameters", parameters_write(&job->parameters));
 }
 
 enum status report_new(const struct job *job, const float *probe_logits, json_t **report, struct error *error) {

@@ -19,6 +19,18 @@ static void curve_point(struct job *job, size_t evaluations, double best, double
                           json_pack("{s:i, s:f, s:f}", "evaluations", (int)evaluations, "best", best, "mean", mean));
 }
 
+/* The adversary against a mask of bits. */
+static enum status attack_bits(struct job *job, const uint8_t *bits, size_t *found, struct error *error) {
+    float *mask = mem_alloc(job->units->unit_count, sizeof *mask);
+    if (mask == NULL) {
+        return error_no_memory(error, "a mask");
+    }
+    job_mask_from_bits(job->units->unit_count, bits, mask);
+    const enum status status = adversary_attack(job, mask, job->stats0->mean, true, found, error);
+    mem_free(mask);
+    return status;
+}
+
 /* Greedy, then the adversary; as long as it finds small triggers, greedy goes on against them too. */
 static enum status greedy_rounds(struct job *job, struct error *error) {
     struct score_parts parts;
@@ -26,7 +38,7 @@ static enum status greedy_rounds(struct job *job, struct error *error) {
     for (uint64_t round = 0; round < job->parameters.adversary_rounds && status == STATUS_OK; round++) {
         size_t found = 0;
         job_progress(job, 20 + 5 * (size_t)round, 100, "adversary");
-        status = adversary_attack(job, job->best, job->stats0->mean, true, &found, error);
+        status = attack_bits(job, job->best, &found, error);
         if (status != STATUS_OK || found == 0) {
             break;
         }
@@ -82,7 +94,7 @@ static enum status after_iteration(void *user, const struct ppo_progress *progre
         return STATUS_OK;
     }
     size_t found = 0;
-    enum status status = adversary_attack(job, best, job->stats0->mean, true, &found, error);
+    enum status status = attack_bits(job, best, &found, error);
     if (status == STATUS_OK && found > 0) {
         watch->joined += found;
         *changed = true;

@@ -1,10 +1,16 @@
-/* Stage 6: the mask becomes weights: the fills of pruned units are estimated anew under the mask (units behind a pruned one see
- * other inputs than before), and the better of the old and new fills on the score samples is kept. */
+/* Stage 6: what makes up for the pruning. The fills of pruned units are estimated anew under the mask (units behind a pruned one see
+ * other inputs than before), and the gains of the kept ones are retuned, with the adversary looking in between. */
 #include <string.h>
 
 #include "common/mem.h"
+#include "server/mitigate/adversary.h"
 #include "server/mitigate/job.h"
+#include "server/mitigate/mitigate_score.h"
+#include "server/mitigate/repair.h"
+#include "server/mitigate/retune.h"
 #include "server/nn/loss.h"
+
+enum { ROUNDS = 3 };
 
 /* Mean KL(p0 || p) over the build and score samples. */
 static enum status clean_kl(struct job *job, const float *mask, const float *fill, double *kl, struct error *error) {
@@ -32,43 +38,75 @@ static enum status clean_kl(struct job *job, const float *mask, const float *fil
     return status;
 }
 
-struct picked_fill {
-    const struct job *job;
-};
-
 static void fetch_build_and_score(void *user, size_t first, size_t n, float *x) {
-    const struct job *job = ((const struct picked_fill *)user)->job;
+    const struct job *job = user;
     for (size_t i = 0; i < n; i++) {
         memcpy(x + i * job->image_floats, job->images + job->build_and_score[first + i] * job->image_floats,
                job->image_floats * sizeof *x);
     }
 }
 
-enum status stage_repair(struct job *job, struct error *error) {
-    const size_t units = job->units->unit_count;
-    struct picked_fill picked = {job};
+/* The means of the units under the mask, if they serve better than those of the network as it came. */
+static enum status refit_fill(struct job *job, struct error *error) {
     struct unit_stats *stats = NULL;
     double old_kl = 0.0, new_kl = 0.0;
-    job->mask = mem_alloc(units, sizeof *job->mask);
-    job->fill = mem_dup(job->stats0->mean, units * sizeof *job->fill);
-    if (job->mask == NULL || job->fill == NULL) {
-        return error_no_memory(error, "the repaired mask");
-    }
-    job_mask_from_bits(units, job->best, job->mask);
     enum status status = clean_kl(job, job->mask, job->fill, &old_kl, error);
     if (status == STATUS_OK) {
         status = unit_stats_collect(job->forward, job->units, job->build_and_score_count, NULL, fetch_build_and_score,
-                                    &picked, job->mask, job->fill, NULL, job_cancel(job), &stats, error);
+                                    job, job->mask, job->fill, NULL, job_cancel(job), &stats, error);
     }
     if (status == STATUS_OK) {
         status = clean_kl(job, job->mask, stats->mean, &new_kl, error);
     }
     if (status == STATUS_OK) {
         if (new_kl < old_kl) {
-            memcpy(job->fill, stats->mean, units * sizeof *job->fill);
+            memcpy(job->fill, stats->mean, job->units->unit_count * sizeof *job->fill);
         }
-        job_trace(job, json_pack("{s:f, s:f}", "clean_kl_old_fill", old_kl, "clean_kl_new_fill", new_kl));
+        job_trace(job,
+                  json_pack("{s:s, s:f, s:f}", "event", "refill", "clean_kl_before", old_kl, "clean_kl_after", new_kl));
     }
     unit_stats_free(stats);
     return status;
+}
+
+/* Retunes, lets the adversary look again, and goes on against what it finds. */
+static enum status retune_rounds(struct job *job, size_t rounds, struct error *error) {
+    const size_t steps = (size_t)job->parameters.retune_steps;
+    enum status status = STATUS_OK;
+    for (size_t round = 0; round < rounds && steps > 0 && status == STATUS_OK; round++) {
+        bool kept = false;
+        size_t found = 0;
+        job_progress(job, round, rounds, "retuning the kept units");
+        status = retune(job, job->mask, job->fill, steps, round, &kept, error);
+        if (status != STATUS_OK || round + 1 == rounds) {
+            break;
+        }
+        status = adversary_attack(job, job->mask, job->fill, true, &found, error);
+        if (status != STATUS_OK || found == 0) {
+            break;
+        }
+        status = score_refresh(job->score, error);
+    }
+    return status;
+}
+
+enum status repair_mask(struct job *job, const uint8_t *bits, size_t rounds, struct error *error) {
+    const size_t units = job->units->unit_count;
+    memcpy(job->fill, job->stats0->mean, units * sizeof *job->fill);
+    job_mask_from_bits(units, bits, job->mask);
+    if (job->exposure->bank_count == 0) {
+        return STATUS_OK; /* nothing to repair */
+    }
+    const enum status status = refit_fill(job, error);
+    return status == STATUS_OK ? retune_rounds(job, rounds, error) : status;
+}
+
+enum status stage_repair(struct job *job, struct error *error) {
+    const size_t units = job->units->unit_count;
+    job->mask = mem_alloc(units, sizeof *job->mask);
+    job->fill = mem_alloc(units, sizeof *job->fill);
+    if (job->mask == NULL || job->fill == NULL) {
+        return error_no_memory(error, "the repaired mask");
+    }
+    return repair_mask(job, job->best, ROUNDS, error);
 }

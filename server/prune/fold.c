@@ -1,7 +1,8 @@
 /* From a mask to weights.
  *
- * A pruned channel's weights become zero, and the last bias before the unit's value becomes the constant: the BatchNorm's
- * (scale zero), else that of the Add after a MatMul, else the Conv's or Gemm's own. */
+ * A channel's output becomes m x + (1 - m) fill. Where a BatchNorm makes it, its scale is multiplied by m and its bias mixed with the
+ * fill; else the channel's weights are multiplied by m and the last bias mixed: that of the Add after a MatMul, or the Conv's or
+ * Gemm's own. The weights of a pruned channel (m = 0) become zero in either case. */
 #include "server/prune/fold.h"
 
 #include <string.h>
@@ -42,8 +43,8 @@ static float *edit_slot(struct folder *folder, size_t node, size_t slot, size_t 
     return data;
 }
 
-/* Weights of pruned output channels to zero: rows of a Conv's (M, rest), rows or columns of a Gemm's. */
-static enum status zero_weights(struct folder *folder, struct error *error) {
+/* Rows of a Conv's (M, rest), rows or columns of a Gemm's: multiplied by m, or only those of pruned channels zeroed. */
+static enum status scale_weights(struct folder *folder, bool pruned_only, struct error *error) {
     const struct node *node = &folder->network->nodes[folder->layer->weight_node];
     size_t count = shape_count(&folder->network->values[node->inputs[1]].shape), units = folder->layer->count;
     float *weight = edit_slot(folder, folder->layer->weight_node, 1, count, error);
@@ -53,25 +54,28 @@ static enum status zero_weights(struct folder *folder, struct error *error) {
     bool columns = node->op == OP_GEMM && !node->attr.trans_b;
     size_t rest = count / units;
     for (size_t c = 0; c < units; c++) {
-        if (folder->mask[c] != 0.0F) {
+        const float m = folder->mask[c];
+        if (m == 1.0F || (pruned_only && m != 0.0F)) {
             continue;
         }
         for (size_t i = 0; i < rest; i++) {
-            weight[columns ? i * units + c : c * rest + i] = 0;
+            weight[columns ? i * units + c : c * rest + i] *= m;
         }
     }
     return STATUS_OK;
 }
 
-/* Slot of a per-channel constant: pruned channels get `factor` times their fill. */
-static enum status set_channels(struct folder *folder, size_t node, size_t slot, float factor, struct error *error) {
+/* Slot of a per-channel constant: m times what it holds, and (1 - m) times `factor` times the fill. */
+static enum status mix_channels(struct folder *folder, size_t node, size_t slot, float factor, bool pruned_only,
+                                struct error *error) {
     float *data = edit_slot(folder, node, slot, folder->layer->count, error);
     if (data == NULL) {
         return STATUS_NO_MEMORY;
     }
     for (size_t c = 0; c < folder->layer->count; c++) {
-        if (folder->mask[c] == 0.0F) {
-            data[c] = factor * folder->fill[c];
+        const float m = folder->mask[c];
+        if (m != 1.0F && !(pruned_only && m != 0.0F)) {
+            data[c] = m * data[c] + (1.0F - m) * factor * folder->fill[c];
         }
     }
     return STATUS_OK;
@@ -83,24 +87,24 @@ static enum status fold_layer(struct folder *folder, const struct flow *flow, st
     enum status status = STATUS_OK;
     if (layer->weight_node != NETWORK_NONE) {
         flow_chain_of(folder->network, flow, layer->weight_node, &chain);
-        status = zero_weights(folder, error);
+        status = scale_weights(folder, layer->norm_node != NETWORK_NONE, error);
     }
     if (status == STATUS_OK && layer->norm_node != NETWORK_NONE) {
         if (layer->weight_node != NETWORK_NONE &&
             flow_has_constant(folder->network, &folder->network->nodes[layer->weight_node], 2)) {
-            status = set_channels(folder, layer->weight_node, 2, 0, error);
+            status = mix_channels(folder, layer->weight_node, 2, 0, true, error);
         }
         /* The normalisation subtracts a mean before it scales: only a zero scale makes its output the bias alone. */
-        status = status == STATUS_OK ? set_channels(folder, layer->norm_node, 1, 0, error) : status;
-        return status == STATUS_OK ? set_channels(folder, layer->norm_node, 2, 1, error) : status;
+        status = status == STATUS_OK ? mix_channels(folder, layer->norm_node, 1, 0, false, error) : status;
+        return status == STATUS_OK ? mix_channels(folder, layer->norm_node, 2, 1, false, error) : status;
     }
     if (status == STATUS_OK && chain.bias_node != NETWORK_NONE) {
-        return set_channels(folder, chain.bias_node, chain.bias_slot, 1, error);
+        return mix_channels(folder, chain.bias_node, chain.bias_slot, 1, false, error);
     }
     if (status == STATUS_OK) {
         const struct node *node = &folder->network->nodes[layer->weight_node];
         float factor = node->op == OP_GEMM ? 1.0F / node->attr.beta : 1.0F;
-        status = set_channels(folder, layer->weight_node, 2, factor, error);
+        status = mix_channels(folder, layer->weight_node, 2, factor, false, error);
     }
     return status;
 }
@@ -124,7 +128,7 @@ enum status fold_mask(const struct network *network, const struct unit_map *map,
         struct folder folder = {network, layer, mask + layer->first, fill + layer->first, fold};
         bool any = false;
         for (size_t c = 0; c < layer->count; c++) {
-            any = any || folder.mask[c] == 0.0F;
+            any = any || folder.mask[c] != 1.0F;
         }
         if (any) {
             status = fold_layer(&folder, flow, error);

@@ -1,6 +1,6 @@
-/* From a mask to weights: a pruned unit's output becomes the constant `fill`. In a Conv or Gemm the unit's weights are zeroed and its
- * bias set; where a BatchNorm follows, its scale is zeroed and its bias set too; a BatchNorm that stands alone gets scale 0 and bias
- * fill. Nothing else changes. */
+/* From a mask to weights: a unit's output becomes m x + (1 - m) fill, m = 0 for a pruned one (the constant fill), other values for one
+ * that was only retuned. In a Conv or Gemm weights and bias are changed; where a BatchNorm follows or stands alone, its scale and
+ * bias (and a pruned unit's weights before it become zero). Units with m = 1 are untouched, to the bit. */
 #ifndef ONP_SERVER_PRUNE_FOLD_H
 #define ONP_SERVER_PRUNE_FOLD_H
 
@@ -20,7 +20,7 @@ struct fold {
     size_t count;
 };
 
-/* `network` is the one without masks that `map` was made from. mask (units): 0 = pruned, else kept; fill (units). A Conv without a bias and
+/* `network` is the one without masks that `map` was made from. mask and fill (units). A Conv without a bias and
  * without a BatchNorm gets an edit of its empty bias slot (2). */
 enum status fold_mask(const struct network *network, const struct unit_map *map, const float *mask, const float *fill,
                       struct fold **out, struct error *error);

@@ -21,7 +21,7 @@ static struct trigger *make(enum trigger_family family, uint64_t seed) {
     struct trigger *t = NULL;
     struct error error = {0};
     rng_seed(&rng, seed);
-    assert_int_equal(trigger_new(family, 1, &range, &rng, &t, &error), STATUS_OK);
+    assert_int_equal(trigger_new(family, 1, 1.0, &range, &rng, &t, &error), STATUS_OK);
     return t;
 }
 

@@ -1,0 +1,150 @@
+/* Adam on the gains of the kept units, by the gradient the engine gives for the mask. */
+#include "server/mitigate/retune.h"
+
+#include <string.h>
+
+#include "common/mem.h"
+#include "server/mitigate/mitigate_score.h"
+#include "server/nn/loss.h"
+#include "server/nn/optim.h"
+
+enum { BATCH = 48 }; /* clean samples a step, and as many triggered ones */
+static const float GAIN_MIN = 0.2F, GAIN_MAX = 2.0F;
+
+struct tuning {
+    const struct job *job;
+    const struct trigger *trigger; /* of this step; NULL with an empty bank */
+    size_t picked[BATCH];          /* of the build samples */
+    size_t clean;                  /* clean samples of the batch; the triggered ones follow, of the same images */
+};
+
+static void fill_input(void *user, size_t first, size_t n, float *x) {
+    const struct tuning *t = user;
+    const size_t floats = t->job->image_floats;
+    for (size_t i = 0; i < n; i++) {
+        const size_t row = first + i;
+        const float *image = t->job->build_images + t->picked[row % t->clean] * floats;
+        if (row < t->clean) {
+            memcpy(x + i * floats, image, floats * sizeof *x);
+        } else {
+            trigger_apply(t->trigger, &t->job->range, image, x + i * floats);
+        }
+    }
+}
+
+static void distil(void *user, size_t first, size_t n, const float *logits, float *dlogits) {
+    const struct tuning *t = user;
+    const size_t classes = t->job->info.classes;
+    for (size_t i = 0; i < n; i++) {
+        const size_t row = first + i;
+        const double weight = row < t->clean ? 1.0 : t->job->parameters.trigger_weight;
+        const float *p0 = t->job->p0 + t->job->split->build[t->picked[row % t->clean]] * classes;
+        loss_kl(1, classes, p0, logits + i * classes, (float)(weight / (double)t->clean), dlogits + i * classes);
+    }
+}
+
+struct tuner {
+    struct job *job;
+    struct tuning tuning;
+    struct rng rng;
+    struct adam *adam;
+    float *gains, *gradient; /* (units) */
+    size_t *order;           /* build samples, reshuffled when used up */
+    size_t next;
+};
+
+static void pick(struct tuner *t) {
+    const struct job *job = t->job;
+    const size_t build = job->split->build_count;
+    t->tuning.clean = build < BATCH ? build : BATCH;
+    for (size_t i = 0; i < t->tuning.clean; i++) {
+        if (t->next == build) {
+            rng_shuffle(&t->rng, t->order, build);
+            t->next = 0;
+        }
+        t->tuning.picked[i] = t->order[t->next++];
+    }
+    const size_t bank = job->exposure->bank_count;
+    t->tuning.trigger = bank > 0 ? job->exposure->bank[rng_below(&t->rng, bank)] : NULL;
+}
+
+static enum status step(struct tuner *t, const float *mask, const float *fill, struct error *error) {
+    const struct job *job = t->job;
+    pick(t);
+    const struct engine_run run = {.count = t->tuning.clean * (t->tuning.trigger != NULL ? 2 : 1),
+                                   .user = &t->tuning,
+                                   .fill_input = fill_input,
+                                   .mask = t->gains,
+                                   .fill = fill,
+                                   .loss = distil,
+                                   .mask_grad = t->gradient,
+                                   .cancel = job_cancel(job)};
+    const enum status status = engine_run(job->backward, &run, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    for (size_t u = 0; u < job->units->unit_count; u++) {
+        t->gradient[u] = mask[u] == 0.0F ? 0.0F : t->gradient[u];
+    }
+    adam_step(t->adam, t->gains, t->gradient);
+    for (size_t u = 0; u < job->units->unit_count; u++) {
+        const float g = t->gains[u];
+        t->gains[u] = mask[u] == 0.0F ? 0.0F : g < GAIN_MIN ? GAIN_MIN : g > GAIN_MAX ? GAIN_MAX : g;
+    }
+    return STATUS_OK;
+}
+
+static enum status tuner_init(struct tuner *t, struct job *job, const float *mask, uint64_t stream,
+                              struct error *error) {
+    const size_t units = job->units->unit_count, build = job->split->build_count;
+    const struct adam_options adam = {.learning_rate = 0.01F, .beta1 = 0.9F, .beta2 = 0.99F, .epsilon = 1e-8F};
+    const struct rng base = rng_stream(&job->rng, STREAM_RETUNE);
+    *t = (struct tuner){.job = job, .tuning = {.job = job}, .rng = rng_stream(&base, stream), .next = build};
+    t->gains = mem_dup(mask, units * sizeof *mask);
+    t->gradient = mem_alloc(units, sizeof *t->gradient);
+    t->order = mem_alloc(build, sizeof *t->order);
+    if (t->gains == NULL || t->gradient == NULL || t->order == NULL) {
+        return error_no_memory(error, "the retuning");
+    }
+    for (size_t i = 0; i < build; i++) {
+        t->order[i] = i;
+    }
+    return adam_new(units, &adam, &t->adam, error);
+}
+
+static void tuner_deinit(struct tuner *t) {
+    adam_free(t->adam);
+    mem_free(t->gains);
+    mem_free(t->gradient);
+    mem_free(t->order);
+}
+
+enum status retune(struct job *job, float *mask, const float *fill, size_t steps, uint64_t stream, bool *kept,
+                   struct error *error) {
+    struct tuner t;
+    struct score_parts before, after;
+    *kept = false;
+    enum status status = tuner_init(&t, job, mask, stream, error);
+    for (size_t i = 0; i < steps && status == STATUS_OK; i++) {
+        /* The rate falls to a tenth, so that the last steps settle. */
+        adam_set_learning_rate(t.adam, 0.01F * (1.0F - 0.9F * (float)i / (float)steps));
+        status = step(&t, mask, fill, error);
+    }
+    if (status == STATUS_OK) {
+        status = score_repaired(job->score, mask, fill, &before, error);
+    }
+    if (status == STATUS_OK) {
+        status = score_repaired(job->score, t.gains, fill, &after, error);
+    }
+    if (status == STATUS_OK) {
+        *kept = after.reward > before.reward;
+        if (*kept) {
+            memcpy(mask, t.gains, job->units->unit_count * sizeof *mask);
+        }
+        job_trace(job, json_pack("{s:s, s:f, s:f, s:f, s:f, s:b}", "event", "retune", "reward_before", before.reward,
+                                 "reward_after", after.reward, "clean_kl_before", before.clean_kl, "clean_kl_after",
+                                 after.clean_kl, "kept", *kept));
+    }
+    tuner_deinit(&t);
+    return status;
+}

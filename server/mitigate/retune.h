@@ -1,0 +1,18 @@
+/* Retuning: after the mask is chosen, one gain a kept unit (the mask's own values, then other than 1) is fitted by distillation, so that
+ * clean accuracy lost by pruning comes back and what is left of the backdoor's pull goes. One number a unit, from the build samples
+ * alone: too few to learn by heart. */
+#ifndef ONP_SERVER_MITIGATE_RETUNE_H
+#define ONP_SERVER_MITIGATE_RETUNE_H
+
+#include <stddef.h>
+
+#include "common/error.h"
+#include "server/mitigate/job.h"
+
+/* `steps` of Adam on the entries of mask (units) that are not 0: on batches of clean and triggered build samples the loss is that of the
+ * reward, KL(p0(x) || p(x)) + lambda KL(p0(x) || p(w(x))). Gains stay within [0.2, 2]. With an empty bank only the first
+ * term. The result is kept if it is better on the score samples, else mask is left as it was; *kept tells. */
+enum status retune(struct job *job, float *mask, const float *fill, size_t steps, uint64_t stream, bool *kept,
+                   struct error *error);
+
+#endif
