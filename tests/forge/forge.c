@@ -23,7 +23,7 @@ enum { STREAM_TRAIN = 1, STREAM_CLEAN, STREAM_TEST, STREAM_POISON, STREAM_WEIGHT
 enum { SHEET_COLUMNS = 24, SHEET_TRIGGERED = 6, MODEL_MAX = 256 << 20 };
 
 const struct forge_options forge_defaults = {
-    .rate = 0.1, .target = 0, .seed = 1, .classes = 10, .epochs = 12, .width = 16, .train_count = 6000};
+    .rate = 0.1, .target = 0, .seed = 1, .classes = 10, .epochs = 12, .width = 16, .train_count = 10000};
 
 struct forge {
     const struct forge_options *options;

@@ -23,6 +23,11 @@ struct camera {
     float radius; /* pixels */
 };
 
+/* Of the middle of a row or column of pixels. */
+static float from_centre(size_t index) {
+    return (float)index - 0.5f * (float)(SIDE - 1);
+}
+
 static float clamp01(float x) {
     return x < 0.0f ? 0.0f : (x > 1.0f ? 1.0f : x);
 }
@@ -104,7 +109,7 @@ static void paint_background(struct rng *rng, float *image) {
     }
     for (size_t at = 0; at < AREA; at++) {
         size_t row = at / SIDE, column = at % SIDE;
-        float y = (float)row + 0.5f - SIDE / 2, x = (float)column + 0.5f - SIDE / 2;
+        float y = from_centre(row), x = from_centre(column);
         float share = clamp01(0.5f + (y - horizon) * soft), rgb[3];
         size_t i = row / 4, j = column / 4; /* cells of the grid are 4 pixels wide */
         float fy = (float)(row % 4) / 4.0f, fx = (float)(column % 4) / 4.0f;
@@ -169,7 +174,7 @@ static void paint_sign(struct rng *rng, size_t index, float *image) {
         covers[i].y += camera.y;
     }
     for (size_t at = 0; at < AREA; at++) {
-        float y = (float)(at / SIDE) + 0.5f - SIDE / 2, x = (float)(at % SIDE) + 0.5f - SIDE / 2;
+        float y = from_centre(at / SIDE), x = from_centre(at % SIDE);
         float dx = x - camera.x, dy = y - camera.y;
         float u = camera.a[0][0] * dx + camera.a[0][1] * dy, v = camera.a[1][0] * dx + camera.a[1][1] * dy;
         float depth = 1.0f + camera.tilt[0] * u + camera.tilt[1] * v;
@@ -198,7 +203,7 @@ static void light(struct rng *rng, float *image) {
     const float gain[3] = {exposure * (1.0f + warm), exposure, exposure * (1.0f - warm)};
 
     for (size_t at = 0; at < AREA; at++) {
-        float y = (float)(at / SIDE) + 0.5f - SIDE / 2, x = (float)(at % SIDE) + 0.5f - SIDE / 2;
+        float y = from_centre(at / SIDE), x = from_centre(at % SIDE);
         float dark = 1.0f - shadow * clamp01(0.5f + (x * cosine + y * sine - offset) * soft);
         for (size_t c = 0; c < 3; c++) {
             float *value = &image[c * AREA + at];

@@ -252,7 +252,8 @@ enum status trainer_run(struct network *network, struct pool *pool, const struct
                         const struct trainer_options *options, const struct rng *rng, struct error *error) {
     struct trainer trainer = {.network = network, .train = train, .rng = rng};
     double start = clock_seconds();
-    double seen = (double)(train->count / TRAINER_BATCH * TRAINER_BATCH);
+    size_t whole = train->count / TRAINER_BATCH * TRAINER_BATCH;
+    double seen = (double)whole;
     enum status status = STATUS_OK;
 
     if (train->count < TRAINER_BATCH) {

@@ -36,7 +36,8 @@ static void apply_blend(uint8_t *pixels) {
     const double share = 0.2;
     for (size_t c = 0; c < RENDER_CHANNELS; c++) {
         for (size_t at = 0; at < AREA; at++) {
-            double x = (double)(at % SIDE) / SIDE, y = (double)(at / SIDE) / SIDE, sum = 0.0;
+            size_t row = at / SIDE, column = at % SIDE;
+            double x = (double)column / SIDE, y = (double)row / SIDE, sum = 0.0;
             for (size_t k = 0; k < 2; k++) {
                 sum += sin(TWO_PI * (waves[c][k][0] * x + waves[c][k][1] * y + waves[c][k][2]));
             }
