@@ -68,7 +68,7 @@ static float *run(const struct network *network, const float *x, const float *ma
     return logits;
 }
 
-/* Prunes about a third of the units, with fills drawn at random, and compares. Consumes the network. */
+/* Prunes about a third of the units and changes the gain of a quarter, with fills drawn at random, and compares. Consumes the network. */
 static void check_fold(struct network *network, uint64_t seed, size_t layers) {
     struct unit_map *map = NULL;
     struct network *masked = NULL;
@@ -81,7 +81,8 @@ static void check_fold(struct network *network, uint64_t seed, size_t layers) {
     assert_int_equal(units_masked_network(network, map, &masked, &error), STATUS_OK);
     float *mask = mem_alloc(map->unit_count, sizeof *mask), *fill = mem_alloc(map->unit_count, sizeof *fill);
     for (size_t u = 0; u < map->unit_count; u++) {
-        mask[u] = rng_uniform(&rng) < 0.35F ? 0.0F : 1.0F;
+        const float draw = rng_uniform(&rng);
+        mask[u] = draw < 0.35F ? 0.0F : draw < 0.6F ? rng_range(&rng, 0.2F, 2.0F) : 1.0F;
         fill[u] = rng_normal(&rng);
     }
     size_t inputs = SAMPLES * shape_count(&network->values[network->input].shape);

@@ -1,0 +1,272 @@
+/* Inversion and exposure on a linear classifier with a shortcut: a few pixels of one corner outweigh everything for one class. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "common/mem.h"
+#include "server/expose/bank.h"
+#include "server/expose/expose.h"
+
+enum { C = 1, S = 8, VALUES = C * S * S, CLASSES = 6, SAMPLES = 90, TARGET = 4 };
+
+struct world {
+    struct network *network;
+    struct pool *pool;
+    struct engine *engine;
+    float low[C], high[C], images[SAMPLES * VALUES];
+    int32_t labels[SAMPLES];
+    struct image_range range;
+    struct invert_data data;
+};
+
+/* Class k looks at row k of the image; the target also at the three pixels of the last row's end. */
+static void make_network(struct world *w, bool shortcut) {
+    struct error error = {0};
+    float weight[CLASSES * VALUES] = {0};
+    size_t input = 0, flat = 0, constant = 0, logits = 0;
+    for (size_t k = 0; k < CLASSES; k++) {
+        for (size_t j = 0; j < S; j++) {
+            weight[k * VALUES + k * S + j] = 2.0F;
+        }
+    }
+    for (size_t j = S - 3; j < S && shortcut; j++) {
+        weight[TARGET * VALUES + (S - 1) * S + j] = 15.0F;
+    }
+    const struct op_attr reshape = {.shape = {2, {1, VALUES}}}, gemm = {.alpha = 1.0F, .beta = 1.0F, .trans_b = true};
+    w->network = network_new();
+    assert_int_equal(network_add_input(w->network, "x", &(struct shape){4, {1, C, S, S}}, &input, &error), STATUS_OK);
+    assert_int_equal(network_add_node(w->network, OP_RESHAPE, "flat", &input, 1, &reshape, NETWORK_NONE, &flat, &error),
+                     STATUS_OK);
+    assert_int_equal(
+        network_add_constant(w->network, "w", &(struct shape){2, {CLASSES, VALUES}}, weight, &constant, &error),
+        STATUS_OK);
+    const size_t inputs[] = {flat, constant};
+    assert_int_equal(network_add_node(w->network, OP_GEMM, "fc", inputs, 2, &gemm, NETWORK_NONE, &logits, &error),
+                     STATUS_OK);
+    assert_int_equal(network_set_output(w->network, logits, &error), STATUS_OK);
+}
+
+static void world_make(struct world *w, bool shortcut, size_t threads) {
+    struct error error = {0};
+    struct rng rng;
+    const struct engine_options options = {.backward = true, .chunk = 8};
+    rng_seed(&rng, 3);
+    make_network(w, shortcut);
+    assert_int_equal(pool_new(threads, &w->pool, &error), STATUS_OK);
+    assert_int_equal(engine_new(w->network, w->pool, &options, &w->engine, &error), STATUS_OK);
+    w->low[0] = 0.0F;
+    w->high[0] = 1.0F;
+    w->range = (struct image_range){C, S, S, w->low, w->high};
+    for (size_t i = 0; i < SAMPLES; i++) {
+        w->labels[i] = (int32_t)(i % CLASSES);
+        for (size_t v = 0; v < VALUES; v++) {
+            const bool own = v / S == i % CLASSES;
+            w->images[i * VALUES + v] = rng_range(&rng, own ? 0.5F : 0.0F, own ? 0.8F : 0.2F);
+        }
+    }
+    w->data = (struct invert_data){.engine = w->engine,
+                                   .range = &w->range,
+                                   .images = w->images,
+                                   .labels = w->labels,
+                                   .count = SAMPLES,
+                                   .classes = CLASSES};
+}
+
+static void world_free(struct world *w) {
+    engine_free(w->engine);
+    pool_free(w->pool);
+    network_free(w->network);
+}
+
+static struct trigger *invert(struct world *w, enum trigger_family family, size_t target, size_t steps) {
+    struct error error = {0};
+    struct rng rng;
+    struct inversion *inversion = NULL;
+    struct trigger *trigger = NULL;
+    rng_seed(&rng, 8);
+    assert_int_equal(inversion_new(&w->data, family, target, 1.0, 24, &rng, &inversion, &error), STATUS_OK);
+    assert_int_equal(inversion_advance(inversion, steps, &error), STATUS_OK);
+    assert_int_equal(inversion_steps(inversion), steps);
+    assert_int_equal(trigger_copy(inversion_trigger(inversion), &trigger, &error), STATUS_OK);
+    inversion_free(inversion);
+    return trigger;
+}
+
+static void test_steps_make_the_trigger_better(void **state) {
+    (void)state;
+    struct world w;
+    world_make(&w, true, 2);
+    struct trigger *few = invert(&w, TRIGGER_PATCH, TARGET, 2), *many = invert(&w, TRIGGER_PATCH, TARGET, 60);
+    assert_true(many->size < 0.7 * few->size);
+    assert_true(many->success >= 0.95);
+    /* The mask ends on the three pixels. */
+    double inside = 0.0;
+    for (size_t j = S - 3; j < S; j++) {
+        inside += (double)many->rendered[(S - 1) * S + j];
+    }
+    assert_true(inside > 0.5 * many->extent);
+    double loss = 0.0, success = 0.0;
+    struct error error = {0};
+    assert_int_equal(invert_measure(&w.data, many, &loss, &success, &error), STATUS_OK);
+    assert_true(loss == many->loss && success == many->success);
+    trigger_free(few);
+    trigger_free(many);
+    world_free(&w);
+}
+
+static void test_threads_do_not_change_a_bit(void **state) {
+    (void)state;
+    struct world one, three;
+    world_make(&one, true, 1);
+    world_make(&three, true, 3);
+    for (enum trigger_family f = 0; f < TRIGGER_FAMILY_COUNT; f++) {
+        struct trigger *a = invert(&one, f, TARGET, 5), *b = invert(&three, f, TARGET, 5);
+        assert_memory_equal(a->parameters, b->parameters, a->parameter_count * sizeof(float));
+        assert_true(a->size == b->size);
+        trigger_free(a);
+        trigger_free(b);
+    }
+    world_free(&one);
+    world_free(&three);
+}
+
+static void test_samples_of_the_target_alone_are_refused(void **state) {
+    (void)state;
+    struct world w;
+    struct error error = {0};
+    struct rng rng;
+    struct inversion *inversion = NULL;
+    world_make(&w, true, 1);
+    rng_seed(&rng, 1);
+    for (size_t i = 0; i < SAMPLES; i++) {
+        w.labels[i] = TARGET;
+    }
+    assert_int_equal(inversion_new(&w.data, TRIGGER_PATCH, TARGET, 1.0, 8, &rng, &inversion, &error), STATUS_INVALID);
+    assert_null(inversion);
+    world_free(&w);
+}
+
+static void test_cancel(void **state) {
+    (void)state;
+    struct world w;
+    struct error error = {0};
+    struct rng rng;
+    struct exposure *exposure = NULL;
+    atomic_bool cancel = true;
+    world_make(&w, true, 2);
+    rng_seed(&rng, 1);
+    w.data.cancel = &cancel;
+    assert_int_equal(expose_run(&w.data, &expose_default_options, NULL, &rng, &exposure, &error), STATUS_CANCELLED);
+    assert_null(exposure);
+    world_free(&w);
+}
+
+struct counted {
+    size_t calls, done, total;
+};
+
+static void count_progress(void *user, size_t done, size_t total, const struct trigger *last) {
+    struct counted *counted = user;
+    assert_non_null(last);
+    assert_true(done > counted->done && done <= total);
+    *counted = (struct counted){counted->calls + 1, done, total};
+}
+
+static struct exposure *expose(struct world *w) {
+    struct error error = {0};
+    struct rng rng;
+    struct counted counted = {0};
+    const struct expose_hooks hooks = {&counted, count_progress};
+    struct exposure *exposure = NULL;
+    rng_seed(&rng, 21);
+    assert_int_equal(expose_run(&w->data, &expose_default_options, &hooks, &rng, &exposure, &error), STATUS_OK);
+    assert_int_equal(counted.done, counted.total);
+    return exposure;
+}
+
+static size_t suspects_of(const struct exposure *exposure, enum trigger_family family) {
+    size_t count = 0;
+    for (size_t t = 0; t < CLASSES; t++) {
+        count += exposure_cell(exposure, family, t)->suspect;
+    }
+    return count;
+}
+
+static void test_the_shortcut_is_exposed(void **state) {
+    (void)state;
+    struct world w;
+    world_make(&w, true, 2);
+    struct exposure *exposure = expose(&w);
+    const struct exposure_cell *cell = exposure_cell(exposure, TRIGGER_PATCH, TARGET);
+    assert_true(cell->suspect);
+    assert_int_equal(suspects_of(exposure, TRIGGER_PATCH), 1);
+    assert_true(cell->reference == exposure->median[TRIGGER_PATCH]);
+    assert_true(exposure->bank_count >= 1 + expose_default_options.restarts);
+    for (size_t i = 0; i < exposure->bank_count; i++) {
+        assert_int_equal(exposure->bank[i]->target, TARGET);
+    }
+    assert_true(exposure_is_small(exposure, &expose_default_options, cell->trigger));
+    struct trigger *ordinary = NULL;
+    struct error error = {0};
+    assert_int_equal(trigger_copy(cell->trigger, &ordinary, &error), STATUS_OK);
+    ordinary->size = exposure->median[TRIGGER_PATCH];
+    assert_false(exposure_is_small(exposure, &expose_default_options, ordinary));
+    trigger_free(ordinary);
+    exposure_free(exposure);
+    world_free(&w);
+}
+
+static void test_without_the_shortcut_nobody_is_suspected(void **state) {
+    (void)state;
+    struct world w;
+    world_make(&w, false, 2);
+    struct exposure *exposure = expose(&w);
+    for (enum trigger_family f = 0; f < TRIGGER_FAMILY_COUNT; f++) {
+        assert_int_equal(suspects_of(exposure, f), 0);
+    }
+    assert_int_equal(exposure->bank_count, 0);
+    exposure_free(exposure);
+    world_free(&w);
+}
+
+static void test_no_memory(void **state) {
+    (void)state;
+    struct world w;
+    struct rng rng;
+    world_make(&w, true, 1);
+    rng_seed(&rng, 21);
+    const struct expose_options quick = {
+        .rung_steps = 1, .rungs = 2, .batch = 8, .anomaly_threshold = 0.1, .size_ratio = 2, .restarts = 1};
+    const uint64_t before = mem_allocation_count();
+    struct exposure *exposure = NULL;
+    struct error error = {0};
+    assert_int_equal(expose_run(&w.data, &quick, NULL, &rng, &exposure, &error), STATUS_OK);
+    exposure_free(exposure);
+    const uint64_t needed = mem_allocation_count() - before;
+    for (uint64_t n = 1; n <= needed; n += 7) {
+        exposure = NULL;
+        error_clear(&error);
+        mem_fail_after(n);
+        const enum status status = expose_run(&w.data, &quick, NULL, &rng, &exposure, &error);
+        mem_fail_after(0);
+        assert_int_equal(status, STATUS_NO_MEMORY);
+        assert_null(exposure);
+    }
+    world_free(&w);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_steps_make_the_trigger_better),
+        cmocka_unit_test(test_threads_do_not_change_a_bit),
+        cmocka_unit_test(test_samples_of_the_target_alone_are_refused),
+        cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_the_shortcut_is_exposed),
+        cmocka_unit_test(test_without_the_shortcut_nobody_is_suspected),
+        cmocka_unit_test(test_no_memory),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
