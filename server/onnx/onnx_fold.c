@@ -71,6 +71,12 @@ static float compute_float(enum op_kind op, float a, float b) {
         return a - b;
     case OP_MUL:
         return a * b;
+    case OP_POW:
+        return powf(a, b);
+    case OP_MIN:
+        return fminf(a, b);
+    case OP_MAX:
+        return fmaxf(a, b);
     default:
         return a / b;
     }
@@ -82,11 +88,21 @@ static bool compute_integer(enum op_kind op, int64_t a, int64_t b, int64_t *out)
         int64_t other = a == ONNX_BATCH ? b : a;
         int64_t neutral = op == OP_ADD || op == OP_SUB ? 0 : 1;
         bool commutes = op == OP_ADD || op == OP_MUL;
+        bool known = commutes || op == OP_SUB || op == OP_DIV;
         *out = ONNX_BATCH;
-        return other == neutral && (commutes || a == ONNX_BATCH);
+        return known && other == neutral && (commutes || a == ONNX_BATCH);
     }
     bool failed = false;
     switch (op) {
+    case OP_MIN:
+        *out = a < b ? a : b;
+        break;
+    case OP_MAX:
+        *out = a > b ? a : b;
+        break;
+    case OP_POW:
+        failed = true;
+        break;
     case OP_ADD:
         failed = __builtin_add_overflow(a, b, out);
         break;
@@ -290,4 +306,127 @@ enum status fold_transpose(struct lower *lower) {
         memcpy(data + i * width, source + index * width, width);
     }
     return STATUS_OK;
+}
+
+/* The loops below work on any constant as bytes. A result is small: what is copied here is bounded by the limit on
+ * activations. */
+enum status fold_strided(struct lower *lower, const struct onnx_constant *constant, const struct fold_walk *walk) {
+    unsigned char *data = NULL;
+    size_t width = 0, count = 0;
+    if (!shape_count_checked(&walk->shape, &count) || count > lower->limits->max_activation) {
+        return lower_refuse(lower, STATUS_LIMIT, "got a constant of more than %zu values",
+                            lower->limits->max_activation);
+    }
+    enum status status = fold_like(lower, constant, &walk->shape, &data);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    const unsigned char *source = bytes_of(constant, &width);
+    for (size_t i = 0; i < count; i++) {
+        size_t rest = i, index = 0;
+        for (size_t k = walk->shape.rank; k-- > 0;) {
+            ptrdiff_t moved = (ptrdiff_t)(rest % walk->shape.dim[k]) * walk->step[k];
+            index += (walk->start[k] + (size_t)moved) * shape_count_from(&constant->shape, k + 1);
+            rest /= walk->shape.dim[k];
+        }
+        memcpy(data + i * width, source + index * width, width);
+    }
+    return STATUS_OK;
+}
+
+enum status fold_gather(struct lower *lower, const struct onnx_constant *from, const struct onnx_constant *indices,
+                        size_t axis) {
+    struct shape out = {.rank = 0};
+    unsigned char *data = NULL;
+    size_t width = 0, count = 0;
+    if (from->shape.rank - 1 + indices->shape.rank > SHAPE_RANK_MAX) {
+        return lower_refuse(lower, STATUS_UNSUPPORTED, "got a result of more than %d axes", SHAPE_RANK_MAX);
+    }
+    for (size_t d = 0; d < from->shape.rank; d++) {
+        if (d != axis) {
+            out.dim[out.rank++] = from->shape.dim[d];
+        }
+        for (size_t k = 0; d == axis && k < indices->shape.rank; k++) {
+            out.dim[out.rank++] = indices->shape.dim[k];
+        }
+    }
+    if (!shape_count_checked(&out, &count) || count > lower->limits->max_activation) {
+        return lower_refuse(lower, STATUS_LIMIT, "got a constant of more than %zu values",
+                            lower->limits->max_activation);
+    }
+    enum status status = fold_like(lower, from, &out, &data);
+    const unsigned char *source = bytes_of(from, &width);
+    size_t inner = shape_count_from(&from->shape, axis + 1), length = from->shape.dim[axis];
+    for (size_t i = 0; status == STATUS_OK && i < count; i++) {
+        size_t index = 0, at = i / inner, outer = at / indices->count;
+        status = lower_axis(lower, indices->integers[at % indices->count], length, &index);
+        if (status == STATUS_OK) {
+            memcpy(data + i * width, source + ((outer * length + index) * inner + i % inner) * width, width);
+        }
+    }
+    return status;
+}
+
+enum status fold_unary(struct lower *lower, float (*function)(float)) {
+    const struct onnx_constant *x = lower_constant(lower, 0);
+    float *data = NULL;
+    if (x->type != ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT) {
+        return lower_refuse(lower, STATUS_UNSUPPORTED, "got constants of %s, expected float32",
+                            onnx_type_name(x->type));
+    }
+    enum status status = fold_floats(lower, &x->shape, &data);
+    for (size_t i = 0; status == STATUS_OK && i < x->count; i++) {
+        data[i] = function(x->floats[i]);
+        if (!isfinite(data[i])) {
+            return lower_refuse(lower, STATUS_INVALID, "got %g at element %zu of constants, expected finite numbers",
+                                (double)data[i], i);
+        }
+    }
+    return status;
+}
+
+/* Equal and Where, of integers: what exporters write around an Expand. The batch size equals only itself. */
+enum status lower_equal(struct lower *lower) {
+    enum status status = lower_arity(lower, 2, 2);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    const struct onnx_constant *a = lower_constant(lower, 0), *b = lower_constant(lower, 1);
+    struct shape out = {0};
+    int64_t *data = NULL;
+    if (a == NULL || b == NULL || a->integers == NULL || b->integers == NULL) {
+        return lower_refuse(lower, STATUS_UNSUPPORTED, "got computed values or floats, expected constant integers");
+    }
+    if (!shape_broadcast(&a->shape, &b->shape, &out)) {
+        return lower_refuse(lower, STATUS_INVALID, "got shapes that do not broadcast");
+    }
+    status = fold_integers(lower, ONNX__TENSOR_PROTO__DATA_TYPE__BOOL, &out, &data);
+    for (size_t i = 0; status == STATUS_OK && i < shape_count(&out); i++) {
+        data[i] = a->integers[source_index(&out, &a->shape, i)] == b->integers[source_index(&out, &b->shape, i)];
+    }
+    return status;
+}
+
+enum status lower_where(struct lower *lower) {
+    enum status status = lower_arity(lower, 3, 3);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    const struct onnx_constant *c = lower_constant(lower, 0), *a = lower_constant(lower, 1),
+                               *b = lower_constant(lower, 2);
+    struct shape both = {0}, out = {0};
+    int64_t *data = NULL;
+    if (c == NULL || a == NULL || b == NULL || c->integers == NULL || a->integers == NULL || b->integers == NULL ||
+        a->type != b->type) {
+        return lower_refuse(lower, STATUS_UNSUPPORTED, "got computed values or floats, expected constant integers");
+    }
+    if (!shape_broadcast(&a->shape, &b->shape, &both) || !shape_broadcast(&both, &c->shape, &out)) {
+        return lower_refuse(lower, STATUS_INVALID, "got shapes that do not broadcast");
+    }
+    status = fold_integers(lower, a->type, &out, &data);
+    for (size_t i = 0; status == STATUS_OK && i < shape_count(&out); i++) {
+        const struct onnx_constant *from = c->integers[source_index(&out, &c->shape, i)] != 0 ? a : b;
+        data[i] = from->integers[source_index(&out, &from->shape, i)];
+    }
+    return status;
 }

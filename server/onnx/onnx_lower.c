@@ -10,84 +10,153 @@
 
 /* clang-format off */
 const struct lower_row onnx_lower_table[] = {
+    {"Abs", 9, 18, {NULL}, lower_abs},
     {"Add", 9, 18, {NULL}, lower_add},
     {"AveragePool", 9, 18, {"auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides", NULL},
      lower_average_pool},
     {"BatchNormalization", 9, 18, {"epsilon", "momentum", "training_mode", NULL}, lower_batch_norm},
     {"Cast", 9, 18, {"to", NULL}, lower_cast},
+    {"Ceil", 9, 18, {NULL}, lower_ceil},
     {"Clip", 9, 18, {"max", "min", NULL}, lower_clip},
     {"Concat", 9, 18, {"axis", NULL}, lower_concat},
     {"Constant", 9, 18, {"value", "value_float", "value_floats", "value_int", "value_ints", NULL}, lower_constant_node},
+    {"ConstantOfShape", 9, 18, {"value", NULL}, lower_constant_of_shape},
     {"Conv", 9, 18, {"auto_pad", "dilations", "group", "kernel_shape", "pads", "strides", NULL}, lower_conv},
+    {"DepthToSpace", 9, 18, {"blocksize", "mode", NULL}, lower_depth_to_space},
     {"Div", 9, 18, {NULL}, lower_div},
     {"Dropout", 9, 18, {"ratio", "seed", NULL}, lower_dropout},
+    {"Elu", 9, 18, {"alpha", NULL}, lower_elu},
+    {"Equal", 9, 18, {NULL}, lower_equal},
+    {"Erf", 9, 18, {NULL}, lower_erf},
+    {"Exp", 9, 18, {NULL}, lower_exp},
+    {"Expand", 9, 18, {NULL}, lower_expand},
     {"Flatten", 9, 18, {"axis", NULL}, lower_flatten},
+    {"Floor", 9, 18, {NULL}, lower_floor},
     {"Gather", 9, 18, {"axis", NULL}, lower_gather},
     {"Gemm", 9, 18, {"alpha", "beta", "transA", "transB", NULL}, lower_gemm},
     {"GlobalAveragePool", 9, 18, {NULL}, lower_global_average_pool},
     {"GlobalMaxPool", 9, 18, {NULL}, lower_global_max_pool},
+    {"GroupNormalization", 18, 18, {"epsilon", "num_groups", NULL}, lower_group_norm},
     {"HardSigmoid", 9, 18, {"alpha", "beta", NULL}, lower_hard_sigmoid},
     {"HardSwish", 14, 18, {NULL}, lower_hard_swish},
     {"Identity", 9, 18, {NULL}, lower_identity},
+    {"InstanceNormalization", 9, 18, {"epsilon", NULL}, lower_instance_norm},
+    {"LRN", 9, 18, {"alpha", "beta", "bias", "size", NULL}, lower_lrn},
+    {"LayerNormalization", 17, 18, {"axis", "epsilon", "stash_type", NULL}, lower_layer_norm},
     {"LeakyRelu", 9, 18, {"alpha", NULL}, lower_leaky_relu},
+    {"Log", 9, 18, {NULL}, lower_log},
+    {"LogSoftmax", 9, 18, {"axis", NULL}, lower_log_softmax},
     {"MatMul", 9, 18, {NULL}, lower_matmul},
+    {"Max", 9, 18, {NULL}, lower_max},
     {"MaxPool", 9, 18, {"auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "storage_order", "strides", NULL},
      lower_max_pool},
+    {"Min", 9, 18, {NULL}, lower_min},
+    {"Mish", 18, 18, {NULL}, lower_mish},
     {"Mul", 9, 18, {NULL}, lower_mul},
+    {"Neg", 9, 18, {NULL}, lower_neg},
+    {"PRelu", 9, 18, {NULL}, lower_prelu},
     {"Pad", 9, 18, {"mode", "pads", "value", NULL}, lower_pad},
+    {"Pow", 9, 18, {NULL}, lower_pow},
+    {"Reciprocal", 9, 18, {NULL}, lower_reciprocal},
+    {"ReduceMax", 9, 18, {"axes", "keepdims", "noop_with_empty_axes", NULL}, lower_reduce_max},
     {"ReduceMean", 9, 18, {"axes", "keepdims", "noop_with_empty_axes", NULL}, lower_reduce_mean},
+    {"ReduceSum", 9, 18, {"axes", "keepdims", "noop_with_empty_axes", NULL}, lower_reduce_sum},
     {"Relu", 9, 18, {NULL}, lower_relu},
     {"Reshape", 9, 18, {"allowzero", NULL}, lower_reshape},
+    {"Resize", 10, 18,
+     {"antialias", "axes", "coordinate_transformation_mode", "cubic_coeff_a", "exclude_outside",
+      "extrapolation_value", "keep_aspect_ratio_policy", "mode", "nearest_mode", NULL},
+     lower_resize},
+    {"Selu", 9, 18, {"alpha", "gamma", NULL}, lower_selu},
     {"Shape", 9, 18, {"end", "start", NULL}, lower_shape_of},
     {"Sigmoid", 9, 18, {NULL}, lower_sigmoid},
     {"Slice", 9, 18, {"axes", "ends", "starts", NULL}, lower_slice},
     {"Softmax", 9, 18, {"axis", NULL}, lower_softmax},
+    {"Softplus", 9, 18, {NULL}, lower_softplus},
+    {"SpaceToDepth", 9, 18, {"blocksize", NULL}, lower_space_to_depth},
+    {"Split", 9, 18, {"axis", "num_outputs", "split", NULL}, lower_split},
+    {"Sqrt", 9, 18, {NULL}, lower_sqrt},
     {"Squeeze", 9, 18, {"axes", NULL}, lower_squeeze},
     {"Sub", 9, 18, {NULL}, lower_sub},
+    {"Sum", 9, 18, {NULL}, lower_sum},
     {"Tanh", 9, 18, {NULL}, lower_tanh},
     {"Transpose", 9, 18, {"perm", NULL}, lower_transpose},
     {"Unsqueeze", 9, 18, {"axes", NULL}, lower_unsqueeze},
+    {"Where", 9, 18, {NULL}, lower_where},
 };
 /* clang-format on */
 const size_t onnx_lower_table_count = sizeof onnx_lower_table / sizeof onnx_lower_table[0];
 
 /* The same names for callers; a test holds both lists against each other. */
 const char *const onnx_operators[] = {
+    "Abs",
     "Add",
     "AveragePool",
     "BatchNormalization",
     "Cast",
+    "Ceil",
     "Clip",
     "Concat",
     "Constant",
+    "ConstantOfShape",
     "Conv",
+    "DepthToSpace",
     "Div",
     "Dropout",
+    "Elu",
+    "Equal",
+    "Erf",
+    "Exp",
+    "Expand",
     "Flatten",
+    "Floor",
     "Gather",
     "Gemm",
     "GlobalAveragePool",
     "GlobalMaxPool",
+    "GroupNormalization",
     "HardSigmoid",
     "HardSwish",
     "Identity",
+    "InstanceNormalization",
+    "LRN",
+    "LayerNormalization",
     "LeakyRelu",
+    "Log",
+    "LogSoftmax",
     "MatMul",
+    "Max",
     "MaxPool",
+    "Min",
+    "Mish",
     "Mul",
+    "Neg",
+    "PRelu",
     "Pad",
+    "Pow",
+    "Reciprocal",
+    "ReduceMax",
     "ReduceMean",
+    "ReduceSum",
     "Relu",
     "Reshape",
+    "Resize",
+    "Selu",
     "Shape",
     "Sigmoid",
     "Slice",
     "Softmax",
+    "Softplus",
+    "SpaceToDepth",
+    "Split",
+    "Sqrt",
     "Squeeze",
     "Sub",
+    "Sum",
     "Tanh",
     "Transpose",
     "Unsqueeze",
+    "Where",
     NULL,
 };
 
@@ -132,7 +201,7 @@ bool lower_all_constant(const struct lower *lower) {
     return constants > 0;
 }
 
-enum status lower_value(struct lower *lower, size_t slot, size_t *value) {
+enum status lower_moved_value(struct lower *lower, size_t slot, size_t *value, size_t *batch_axis) {
     const struct lower_binding *binding = lower_has_input(lower, slot) ? lower_binding(lower, slot) : NULL;
     if (binding == NULL || binding->value == NETWORK_NONE) {
         const char *got = binding == NULL             ? "nothing"
@@ -142,7 +211,20 @@ enum status lower_value(struct lower *lower, size_t slot, size_t *value) {
                             "got %s as input %zu, expected a computed value", got, slot);
     }
     *value = binding->value;
+    *batch_axis = binding->batch_axis;
     return STATUS_OK;
+}
+
+enum status lower_value(struct lower *lower, size_t slot, size_t *value) {
+    size_t found = NETWORK_NONE, batch_axis = 0;
+    enum status status = lower_moved_value(lower, slot, &found, &batch_axis);
+    if (status == STATUS_OK && batch_axis != 0) {
+        return lower_refuse(lower, STATUS_UNSUPPORTED,
+                            "got input %zu with the batch at axis %zu, expected the batch to stay the first dimension",
+                            slot, batch_axis);
+    }
+    *value = status == STATUS_OK ? found : NETWORK_NONE;
+    return status;
 }
 
 enum status lower_weight(struct lower *lower, size_t slot, size_t *value) {
@@ -259,8 +341,51 @@ enum status lower_bind_value(struct lower *lower, size_t value) {
     return STATUS_OK;
 }
 
+enum status lower_bind_output(struct lower *lower, size_t slot, size_t value, size_t batch_axis) {
+    size_t index = 0;
+    const char *name = slot < lower->node->n_output ? onnx_text(lower->node->output[slot]) : "";
+    if (name[0] != '\0' && onnx_names_find(lower->graph->names, name, &index)) {
+        lower->bindings[index].value = value;
+        lower->bindings[index].batch_axis = batch_axis;
+    }
+    return STATUS_OK;
+}
+
+enum status lower_new_constant(struct lower *lower, const struct shape *shape, const float *data, size_t *value) {
+    size_t max = lower->limits->max_parameters, count = 0;
+    if (!shape_count_checked(shape, &count) || count > max || lower->parameters > max - count) {
+        return lower_refuse(lower, STATUS_LIMIT, "got more than %zu parameters", max);
+    }
+    lower->parameters += count;
+    return network_add_constant(lower->network, lower->name, shape, data, value, lower->error);
+}
+
+enum status lower_channel_constant(struct lower *lower, size_t slot, size_t count, size_t rank, size_t *value) {
+    const struct onnx_constant *constant = lower_constant(lower, slot);
+    struct shape shape = {.rank = rank, .dim = {1, count}};
+    if (constant == NULL || constant->type != ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT || constant->count != count) {
+        return lower_refuse(lower, STATUS_UNSUPPORTED,
+                            "got something else as input %zu, expected a constant of %zu float32 values", slot, count);
+    }
+    for (size_t d = 2; d < rank; d++) {
+        shape.dim[d] = 1;
+    }
+    return lower_new_constant(lower, &shape, constant->floats, value);
+}
+
+enum status lower_reshaped(struct lower *lower, size_t x, const struct shape *shape, size_t *output) {
+    return lower_step(lower, OP_RESHAPE, &x, 1, &(struct op_attr){.shape = *shape}, output);
+}
+
 enum status lower_emit(struct lower *lower, enum op_kind op, const size_t *inputs, size_t count,
                        const struct op_attr *attr) {
+    size_t output = NETWORK_NONE;
+    enum status status = lower_step(lower, op, inputs, count, attr, &output);
+    return status != STATUS_OK ? status : lower_bind_value(lower, output);
+}
+
+enum status lower_step(struct lower *lower, enum op_kind op, const size_t *inputs, size_t count,
+                       const struct op_attr *attr, size_t *out) {
     size_t output = NETWORK_NONE;
     enum status status =
         network_add_node(lower->network, op, lower->name, inputs, count, attr, lower->index, &output, lower->error);
@@ -279,7 +404,8 @@ enum status lower_emit(struct lower *lower, enum op_kind op, const size_t *input
         return lower_refuse(lower, STATUS_LIMIT, "got an output of shape %s, expected at most %zu values",
                             shape_text(shape, text), lower->limits->max_activation);
     }
-    return lower_bind_value(lower, output);
+    *out = output;
+    return STATUS_OK;
 }
 
 /* The driver */
@@ -378,7 +504,7 @@ static enum status bind_input(struct lower *lower) {
 static enum status set_output(struct lower *lower) {
     size_t index = 0;
     (void)onnx_names_find(lower->graph->names, lower->graph->output, &index); /* validated: it is there */
-    if (lower->bindings[index].value == NETWORK_NONE) {
+    if (lower->bindings[index].value == NETWORK_NONE || lower->bindings[index].batch_axis != 0) {
         return error_set(lower->error, STATUS_INVALID, "output",
                          "failed to lower output '%s': got a constant or nothing, expected a value that depends on the "
                          "input",

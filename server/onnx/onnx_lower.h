@@ -21,6 +21,7 @@
 struct lower_binding {
     struct onnx_constant *constant; /* NULL: none */
     size_t value;                   /* NETWORK_NONE: none. With neither, the name has no value that we can give */
+    size_t batch_axis;              /* where the file has the batch of a value; ours always has it first */
 };
 
 struct lower {
@@ -70,6 +71,9 @@ bool lower_all_constant(const struct lower *lower);
 enum status lower_value(struct lower *lower, size_t slot, size_t *value);
 /* A constant of float32 as a value of the network. */
 enum status lower_weight(struct lower *lower, size_t slot, size_t *value);
+/* A computed value whose batch the file may have at another axis than the first: axis a of the file is axis a + 1 of ours
+ * below *batch_axis, and the same axis above. */
+enum status lower_moved_value(struct lower *lower, size_t slot, size_t *value, size_t *batch_axis);
 /* Either of them. */
 enum status lower_operand(struct lower *lower, size_t slot, size_t *value);
 /* The integers (rank 0 or 1) of a constant input. */
@@ -83,6 +87,18 @@ enum status lower_arity(struct lower *lower, size_t min, size_t max);
  * first dimension. */
 enum status lower_emit(struct lower *lower, enum op_kind op, const size_t *inputs, size_t count,
                        const struct op_attr *attr);
+/* The same without the binding, for operators that become several nodes; *output is the value. */
+enum status lower_step(struct lower *lower, enum op_kind op, const size_t *inputs, size_t count,
+                       const struct op_attr *attr, size_t *output);
+/* Output `slot` of the node is `value`, with the batch at `batch_axis` in the file's view; nothing if the node has no such
+ * output. */
+enum status lower_bind_output(struct lower *lower, size_t slot, size_t value, size_t batch_axis);
+/* A constant of ours that is no tensor of the file. */
+enum status lower_new_constant(struct lower *lower, const struct shape *shape, const float *data, size_t *value);
+/* The float32 constant at `slot`, `count` floats, as a value of shape (1, count, 1, ...) and rank `rank`. */
+enum status lower_channel_constant(struct lower *lower, size_t slot, size_t count, size_t rank, size_t *value);
+/* x in another shape (at batch 1). */
+enum status lower_reshaped(struct lower *lower, size_t x, const struct shape *shape, size_t *output);
 /* Binds the first output to a constant (an alias: `constant` may have other names) or to a value. */
 enum status lower_bind_constant(struct lower *lower, struct onnx_constant *constant);
 enum status lower_bind_value(struct lower *lower, size_t value);
@@ -107,6 +123,18 @@ enum status fold_floats(struct lower *lower, const struct shape *shape, float **
 enum status fold_integers(struct lower *lower, int32_t type, const struct shape *shape, int64_t **data);
 /* The same data under another shape of the same count. */
 enum status fold_reshape(struct lower *lower, const struct onnx_constant *constant, const struct shape *shape);
+
+/* Output index i of an axis is input index start + i step. */
+struct fold_walk {
+    struct shape shape; /* of the result; the rank is that of the constant */
+    size_t start[SHAPE_RANK_MAX];
+    ptrdiff_t step[SHAPE_RANK_MAX];
+};
+enum status fold_strided(struct lower *lower, const struct onnx_constant *constant, const struct fold_walk *walk);
+enum status fold_gather(struct lower *lower, const struct onnx_constant *data, const struct onnx_constant *indices,
+                        size_t axis);
+/* Functions of one number over float32. */
+enum status fold_unary(struct lower *lower, float (*function)(float));
 
 /* Rows, by family. */
 enum status lower_constant_node(struct lower *lower);
@@ -149,7 +177,41 @@ enum status lower_unsqueeze(struct lower *lower);
 enum status lower_transpose(struct lower *lower);
 enum status lower_pad(struct lower *lower);
 
-/* The fold of Add, Sub, Mul, Div. */
+enum status lower_abs(struct lower *lower);
+enum status lower_constant_of_shape(struct lower *lower);
+enum status lower_ceil(struct lower *lower);
+enum status lower_depth_to_space(struct lower *lower);
+enum status lower_elu(struct lower *lower);
+enum status lower_equal(struct lower *lower);
+enum status lower_erf(struct lower *lower);
+enum status lower_exp(struct lower *lower);
+enum status lower_expand(struct lower *lower);
+enum status lower_floor(struct lower *lower);
+enum status lower_group_norm(struct lower *lower);
+enum status lower_instance_norm(struct lower *lower);
+enum status lower_lrn(struct lower *lower);
+enum status lower_layer_norm(struct lower *lower);
+enum status lower_log(struct lower *lower);
+enum status lower_log_softmax(struct lower *lower);
+enum status lower_max(struct lower *lower);
+enum status lower_min(struct lower *lower);
+enum status lower_mish(struct lower *lower);
+enum status lower_neg(struct lower *lower);
+enum status lower_prelu(struct lower *lower);
+enum status lower_pow(struct lower *lower);
+enum status lower_reciprocal(struct lower *lower);
+enum status lower_reduce_max(struct lower *lower);
+enum status lower_reduce_sum(struct lower *lower);
+enum status lower_resize(struct lower *lower);
+enum status lower_selu(struct lower *lower);
+enum status lower_softplus(struct lower *lower);
+enum status lower_space_to_depth(struct lower *lower);
+enum status lower_split(struct lower *lower);
+enum status lower_sqrt(struct lower *lower);
+enum status lower_sum(struct lower *lower);
+enum status lower_where(struct lower *lower);
+
+/* The fold of Add, Sub, Mul, Div, Pow, Min, Max. */
 enum status fold_arithmetic(struct lower *lower, enum op_kind op);
 enum status fold_concat(struct lower *lower);
 enum status fold_transpose(struct lower *lower);

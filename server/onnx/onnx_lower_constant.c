@@ -1,4 +1,4 @@
-/* Constant, Identity, Dropout, Cast, Shape, Gather, Slice: where constants and shapes come from. */
+/* Constant, Identity, Dropout, Cast, Shape: where constants and shapes come from. */
 #include <math.h>
 #include <stdio.h>
 
@@ -212,107 +212,6 @@ enum status lower_shape_of(struct lower *lower) {
     for (size_t i = 0; status == STATUS_OK && i < out.dim[0]; i++) {
         size_t axis = (size_t)start + i;
         data[i] = constant == NULL && axis == 0 ? ONNX_BATCH : (int64_t)shape->dim[axis];
-    }
-    return status;
-}
-
-static enum status read_list(struct lower *lower, const struct onnx_constant **list) {
-    enum status status = lower_integers(lower, 0, list);
-    if (status == STATUS_OK && (*list)->shape.rank != 1) {
-        return lower_refuse(lower, STATUS_UNSUPPORTED, "got a scalar, expected a list of integers");
-    }
-    return status;
-}
-
-enum status lower_gather(struct lower *lower) {
-    const struct onnx_constant *list = NULL, *indices = NULL;
-    int64_t axis = 0, *data = NULL;
-    size_t zero = 0;
-    enum status status = lower_arity(lower, 2, 2);
-    if (status == STATUS_OK) {
-        status = read_list(lower, &list);
-    }
-    if (status == STATUS_OK) {
-        status = lower_integers(lower, 1, &indices);
-    }
-    if (status == STATUS_OK) {
-        status = lower_attr_int(lower, "axis", 0, &axis);
-    }
-    if (status == STATUS_OK) {
-        status = lower_axis(lower, axis, 1, &zero);
-    }
-    if (status == STATUS_OK) {
-        status = fold_integers(lower, list->type, &indices->shape, &data);
-    }
-    for (size_t i = 0; status == STATUS_OK && i < indices->count; i++) {
-        size_t index = 0;
-        status = lower_axis(lower, indices->integers[i], list->count, &index);
-        if (status == STATUS_OK) {
-            data[i] = list->integers[index];
-        }
-    }
-    return status;
-}
-
-/* One start, end (and axis and step), from attributes before opset 10, from inputs since. */
-static enum status slice_bound(struct lower *lower, const char *attribute, size_t slot, int64_t fallback,
-                               int64_t *out) {
-    const int64_t *values = NULL;
-    size_t count = 0;
-    enum status status = STATUS_OK;
-    if (lower->opset < 10) {
-        status = attribute != NULL ? lower_attr_ints(lower, attribute, &values, &count) : STATUS_OK;
-    } else if (lower_has_input(lower, slot)) {
-        const struct onnx_constant *constant = NULL;
-        status = lower_integers(lower, slot, &constant);
-        values = status == STATUS_OK ? constant->integers : NULL;
-        count = status == STATUS_OK ? constant->count : 0;
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
-    if (count > 1) {
-        return lower_refuse(lower, STATUS_UNSUPPORTED, "got %zu bounds, expected one (of a list)", count);
-    }
-    *out = count == 1 ? values[0] : fallback;
-    return STATUS_OK;
-}
-
-enum status lower_slice(struct lower *lower) {
-    const struct onnx_constant *list = NULL;
-    int64_t start = 0, end = 0, axis = 0, step = 1, *data = NULL;
-    size_t zero = 0;
-    enum status status = lower_arity(lower, lower->opset < 10 ? 1 : 3, lower->opset < 10 ? 1 : 5);
-    if (status == STATUS_OK) {
-        status = read_list(lower, &list);
-    }
-    if (status == STATUS_OK) {
-        status = slice_bound(lower, "starts", 1, 0, &start);
-    }
-    if (status == STATUS_OK) {
-        status = slice_bound(lower, "ends", 2, INT64_MAX, &end);
-    }
-    if (status == STATUS_OK) {
-        status = slice_bound(lower, "axes", 3, 0, &axis);
-    }
-    if (status == STATUS_OK) {
-        status = slice_bound(lower, NULL, 4, 1, &step);
-    }
-    if (status == STATUS_OK) {
-        status = lower_axis(lower, axis, 1, &zero);
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
-    if (step != 1) {
-        return lower_refuse(lower, STATUS_UNSUPPORTED, "got step %lld, expected 1", (long long)step);
-    }
-    start = clamp_index(start, (int64_t)list->count);
-    end = clamp_index(end, (int64_t)list->count);
-    struct shape out = {.rank = 1, .dim = {end > start ? (size_t)(end - start) : 0}};
-    status = fold_integers(lower, list->type, &out, &data);
-    for (size_t i = 0; status == STATUS_OK && i < out.dim[0]; i++) {
-        data[i] = list->integers[(size_t)start + i];
     }
     return status;
 }

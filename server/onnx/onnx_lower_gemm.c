@@ -1,4 +1,4 @@
-/* Gemm, and MatMul with a constant, which is a Gemm without bias. */
+/* Gemm, and MatMul: with a constant matrix it is a Gemm without bias, else a product of stacks. */
 #include "server/onnx/onnx_lower.h"
 
 static enum status check_matrix(struct lower *lower, size_t value, const char *what) {
@@ -53,14 +53,10 @@ enum status lower_matmul(struct lower *lower) {
     struct op_attr attr = {.alpha = 1.0F, .beta = 1.0F};
     size_t inputs[2] = {NETWORK_NONE, NETWORK_NONE};
     enum status status = lower_arity(lower, 2, 2);
-    if (status == STATUS_OK) {
-        status = lower_value(lower, 0, &inputs[0]);
+    const struct onnx_constant *right = status == STATUS_OK ? lower_constant(lower, 1) : NULL;
+    bool is_gemm = right != NULL && right->shape.rank == 2 && lower_constant(lower, 0) == NULL;
+    for (size_t i = 0; status == STATUS_OK && i < 2; i++) {
+        status = lower_operand(lower, i, &inputs[i]);
     }
-    if (status == STATUS_OK) {
-        status = lower_weight(lower, 1, &inputs[1]);
-    }
-    if (status == STATUS_OK) {
-        status = check_matrix(lower, inputs[1], "a weight");
-    }
-    return status != STATUS_OK ? status : lower_emit(lower, OP_GEMM, inputs, 2, &attr);
+    return status != STATUS_OK ? status : lower_emit(lower, is_gemm ? OP_GEMM : OP_MATMUL, inputs, 2, &attr);
 }

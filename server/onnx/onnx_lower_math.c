@@ -1,5 +1,7 @@
 /* Activations, arithmetic with broadcasting, Softmax, ReduceMean: operators that work value by value or along axes. */
 #include <float.h>
+#include <math.h>
+#include <stdint.h>
 
 #include "server/onnx/onnx_lower.h"
 
@@ -74,11 +76,90 @@ enum status lower_hard_swish(struct lower *lower) {
     return emit_unary(lower, OP_HARD_SWISH, &(struct op_attr){0});
 }
 
-/* Before opset 13 Softmax works on the input as a matrix, all axes from `axis` on taken together; that is the same only
- * if those after `axis` have size 1. */
-enum status lower_softmax(struct lower *lower) {
+enum status lower_elu(struct lower *lower) {
+    struct op_attr attr = {.beta = 1.0F};
+    enum status status = lower_attr_float(lower, "alpha", 1.0F, &attr.alpha);
+    return status != STATUS_OK ? status : emit_unary(lower, OP_ELU, &attr);
+}
+
+enum status lower_selu(struct lower *lower) {
     struct op_attr attr = {0};
-    size_t x = NETWORK_NONE;
+    enum status status = lower_attr_float(lower, "alpha", 1.67326319217681884765625F, &attr.alpha);
+    if (status == STATUS_OK) {
+        status = lower_attr_float(lower, "gamma", 1.05070102214813232421875F, &attr.beta);
+    }
+    return status != STATUS_OK ? status : emit_unary(lower, OP_ELU, &attr);
+}
+
+enum status lower_softplus(struct lower *lower) {
+    return emit_unary(lower, OP_SOFTPLUS, &(struct op_attr){0});
+}
+
+enum status lower_mish(struct lower *lower) {
+    return emit_unary(lower, OP_MISH, &(struct op_attr){0});
+}
+
+/* Those that exporters write over constants as well. */
+static enum status unary_or_fold(struct lower *lower, enum op_kind op, float (*function)(float)) {
+    return lower_all_constant(lower) ? fold_unary(lower, function) : emit_unary(lower, op, &(struct op_attr){0});
+}
+
+static float negative(float x) {
+    return -x;
+}
+
+static float inverse(float x) {
+    return 1.0F / x;
+}
+
+enum status lower_erf(struct lower *lower) {
+    return unary_or_fold(lower, OP_ERF, erff);
+}
+
+enum status lower_sqrt(struct lower *lower) {
+    return unary_or_fold(lower, OP_SQRT, sqrtf);
+}
+
+enum status lower_exp(struct lower *lower) {
+    return unary_or_fold(lower, OP_EXP, expf);
+}
+
+enum status lower_log(struct lower *lower) {
+    return unary_or_fold(lower, OP_LOG, logf);
+}
+
+enum status lower_neg(struct lower *lower) {
+    return unary_or_fold(lower, OP_NEG, negative);
+}
+
+enum status lower_abs(struct lower *lower) {
+    return unary_or_fold(lower, OP_ABS, fabsf);
+}
+
+enum status lower_reciprocal(struct lower *lower) {
+    return unary_or_fold(lower, OP_RECIPROCAL, inverse);
+}
+
+/* Rounding has no gradient; it is met only around the sizes of a Resize. */
+static enum status fold_only(struct lower *lower, float (*function)(float)) {
+    return lower_all_constant(lower)
+               ? fold_unary(lower, function)
+               : lower_refuse(lower, STATUS_UNSUPPORTED, "got a computed value, expected a constant");
+}
+
+enum status lower_floor(struct lower *lower) {
+    return fold_only(lower, floorf);
+}
+
+enum status lower_ceil(struct lower *lower) {
+    return fold_only(lower, ceilf);
+}
+
+/* Before opset 13 Softmax works on the input as a matrix, all axes from `axis` on taken together: a Reshape before and
+ * after it, unless those after `axis` have size 1. */
+static enum status emit_softmax(struct lower *lower, enum op_kind op) {
+    struct op_attr attr = {0};
+    size_t x = NETWORK_NONE, view = 0, y = 0, back = 0;
     int64_t axis = 0;
     enum status status = lower_arity(lower, 1, 1);
     if (status == STATUS_OK) {
@@ -93,11 +174,32 @@ enum status lower_softmax(struct lower *lower) {
     if (status != STATUS_OK) {
         return status;
     }
-    if (attr.axis == 0 || (lower->opset < 13 && shape_count_from(lower_shape(lower, x), attr.axis + 1) != 1)) {
-        return lower_refuse(lower, STATUS_UNSUPPORTED, "got axis %zu, expected one axis that is not the batch",
-                            attr.axis);
+    const struct shape shape = *lower_shape(lower, x);
+    if (attr.axis == 0) {
+        return lower_refuse(lower, STATUS_UNSUPPORTED, "got axis 0, expected one that is not the batch");
     }
-    return lower_emit(lower, OP_SOFTMAX, &x, 1, &attr);
+    if (lower->opset >= 13 || shape_count_from(&shape, attr.axis + 1) == 1) {
+        return lower_emit(lower, op, &x, 1, &attr);
+    }
+    size_t together = shape_count_from(&shape, attr.axis);
+    struct shape rows = {.rank = 3, .dim = {1, shape_count(&shape) / together, together}};
+    attr.axis = 2;
+    status = lower_reshaped(lower, x, &rows, &view);
+    if (status == STATUS_OK) {
+        status = lower_step(lower, op, &view, 1, &attr, &y);
+    }
+    if (status == STATUS_OK) {
+        status = lower_reshaped(lower, y, &shape, &back);
+    }
+    return status != STATUS_OK ? status : lower_bind_value(lower, back);
+}
+
+enum status lower_softmax(struct lower *lower) {
+    return emit_softmax(lower, OP_SOFTMAX);
+}
+
+enum status lower_log_softmax(struct lower *lower) {
+    return emit_softmax(lower, OP_LOG_SOFTMAX);
 }
 
 /* Broadcasting aligns the last axes. The batch is the first one, so every value that has it must have as many axes as
@@ -141,6 +243,29 @@ static enum status lower_arithmetic(struct lower *lower, enum op_kind op) {
     return status != STATUS_OK ? status : lower_emit(lower, op, inputs, 2, &(struct op_attr){0});
 }
 
+/* Sum, Min and Max take any number of inputs: one after the other. */
+static enum status lower_variadic(struct lower *lower, enum op_kind op) {
+    size_t inputs[2] = {NETWORK_NONE, NETWORK_NONE};
+    size_t count = lower->node->n_input;
+    enum status status = lower_arity(lower, 1, SIZE_MAX);
+    if (status == STATUS_OK && count == 2) {
+        return lower_arithmetic(lower, op);
+    }
+    if (status == STATUS_OK) {
+        status = lower_operand(lower, 0, &inputs[0]);
+    }
+    for (size_t i = 1; status == STATUS_OK && i < count; i++) {
+        status = lower_operand(lower, i, &inputs[1]);
+        if (status == STATUS_OK) {
+            status = check_broadcast(lower, inputs);
+        }
+        if (status == STATUS_OK) {
+            status = lower_step(lower, op, inputs, 2, &(struct op_attr){0}, &inputs[0]);
+        }
+    }
+    return status != STATUS_OK ? status : lower_bind_value(lower, inputs[0]);
+}
+
 enum status lower_add(struct lower *lower) {
     return lower_arithmetic(lower, OP_ADD);
 }
@@ -157,9 +282,31 @@ enum status lower_div(struct lower *lower) {
     return lower_arithmetic(lower, OP_DIV);
 }
 
-/* The axes are an attribute before opset 18, an input since. No axes at all means all of them, the batch included. */
-static enum status read_axes(struct lower *lower, const int64_t **axes, size_t *count) {
-    if (lower->opset < 18) {
+enum status lower_pow(struct lower *lower) {
+    return lower_arithmetic(lower, OP_POW);
+}
+
+enum status lower_prelu(struct lower *lower) {
+    return lower_all_constant(lower)
+               ? lower_refuse(lower, STATUS_UNSUPPORTED, "got constants, expected a computed value")
+               : lower_arithmetic(lower, OP_PRELU);
+}
+
+enum status lower_min(struct lower *lower) {
+    return lower_variadic(lower, OP_MIN);
+}
+
+enum status lower_max(struct lower *lower) {
+    return lower_variadic(lower, OP_MAX);
+}
+
+enum status lower_sum(struct lower *lower) {
+    return lower_variadic(lower, OP_ADD);
+}
+
+/* The axes are an attribute before opset `as_input`, an input since. No axes at all means all of them, the batch included. */
+static enum status read_axes(struct lower *lower, int64_t as_input, const int64_t **axes, size_t *count) {
+    if (lower->opset < as_input) {
         return lower_attr_ints(lower, "axes", axes, count);
     }
     *axes = NULL;
@@ -176,18 +323,18 @@ static enum status read_axes(struct lower *lower, const int64_t **axes, size_t *
     return status;
 }
 
-enum status lower_reduce_mean(struct lower *lower) {
+static enum status emit_reduce(struct lower *lower, enum op_kind op, int64_t as_input) {
     struct op_attr attr = {0};
     size_t x = NETWORK_NONE;
     const int64_t *axes = NULL;
     size_t count = 0;
     bool chosen[SHAPE_RANK_MAX] = {false}, noop = false;
-    enum status status = lower_arity(lower, 1, lower->opset < 18 ? 1 : 2);
+    enum status status = lower_arity(lower, 1, lower->opset < as_input ? 1 : 2);
     if (status == STATUS_OK) {
         status = lower_value(lower, 0, &x);
     }
     if (status == STATUS_OK) {
-        status = read_axes(lower, &axes, &count);
+        status = read_axes(lower, as_input, &axes, &count);
     }
     if (status == STATUS_OK) {
         status = lower_attr_bool(lower, "keepdims", true, &attr.keep_dims);
@@ -210,12 +357,25 @@ enum status lower_reduce_mean(struct lower *lower) {
         return status;
     }
     if (chosen[0] || count == 0) {
-        return lower_refuse(lower, STATUS_UNSUPPORTED, "got a mean over the batch, expected one within each sample");
+        return lower_refuse(lower, STATUS_UNSUPPORTED,
+                            "got a reduction over the batch, expected one within each sample");
     }
     for (size_t i = 0; i < SHAPE_RANK_MAX; i++) {
         if (chosen[i]) {
             attr.axes[attr.axes_count++] = i;
         }
     }
-    return lower_emit(lower, OP_REDUCE_MEAN, &x, 1, &attr);
+    return lower_emit(lower, op, &x, 1, &attr);
+}
+
+enum status lower_reduce_mean(struct lower *lower) {
+    return emit_reduce(lower, OP_REDUCE_MEAN, 18);
+}
+
+enum status lower_reduce_sum(struct lower *lower) {
+    return emit_reduce(lower, OP_REDUCE_SUM, 13);
+}
+
+enum status lower_reduce_max(struct lower *lower) {
+    return emit_reduce(lower, OP_REDUCE_MAX, 18);
 }

@@ -7,6 +7,37 @@
 
 #include "server/onnx/onnx_lower.h"
 
+/* A Transpose may put the batch elsewhere for a while, as attention does with (3, N, ...): ours keeps it first, the binding
+ * remembers where the file has it. `perm` is in the file's order. */
+static enum status transpose_moved(struct lower *lower) {
+    struct op_attr attr = {0};
+    size_t x = NETWORK_NONE, batch_axis = 0, y = 0, perm[SHAPE_RANK_MAX] = {0}, moved = 0;
+    enum status status = lower_moved_value(lower, 0, &x, &batch_axis);
+    size_t rank = status == STATUS_OK ? lower_shape(lower, x)->rank : 0;
+    if (status == STATUS_OK) {
+        status = lower_permutation(lower, rank, perm);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    bool same = true;
+    attr.axes_count = 1; /* the batch stays our first axis */
+    for (size_t i = 0; i < rank; i++) {
+        if (perm[i] == batch_axis) {
+            moved = i;
+            continue;
+        }
+        size_t ours = perm[i] < batch_axis ? perm[i] + 1 : perm[i];
+        same = same && ours == attr.axes_count;
+        attr.axes[attr.axes_count++] = ours;
+    }
+    if (same && (moved != 0 || batch_axis != 0)) {
+        return lower_bind_output(lower, 0, x, moved);
+    }
+    status = lower_step(lower, OP_TRANSPOSE, &x, 1, &attr, &y);
+    return status != STATUS_OK ? status : lower_bind_output(lower, 0, y, moved);
+}
+
 static enum status input_shape(struct lower *lower, const struct shape **shape, bool *constant) {
     const struct onnx_constant *found = lower_constant(lower, 0);
     *constant = found != NULL;
@@ -250,27 +281,11 @@ enum status lower_unsqueeze(struct lower *lower) {
 }
 
 enum status lower_transpose(struct lower *lower) {
-    struct op_attr attr = {0};
-    size_t x = NETWORK_NONE;
     enum status status = lower_arity(lower, 1, 1);
     if (status != STATUS_OK) {
         return status;
     }
-    if (lower_all_constant(lower)) {
-        return fold_transpose(lower);
-    }
-    status = lower_value(lower, 0, &x);
-    if (status == STATUS_OK) {
-        status = lower_permutation(lower, lower_shape(lower, x)->rank, attr.axes);
-        attr.axes_count = status == STATUS_OK ? lower_shape(lower, x)->rank : 0;
-    }
-    if (status != STATUS_OK) {
-        return status;
-    }
-    if (attr.axes[0] != 0) {
-        return refuse_batch(lower, lower_shape(lower, x));
-    }
-    return lower_emit(lower, OP_TRANSPOSE, &x, 1, &attr);
+    return lower_all_constant(lower) ? fold_transpose(lower) : transpose_moved(lower);
 }
 
 enum status lower_concat(struct lower *lower) {
@@ -289,7 +304,7 @@ enum status lower_concat(struct lower *lower) {
     }
     enum status status = lower_attr_int(lower, "axis", 0, &axis);
     for (size_t i = 0; status == STATUS_OK && i < lower->node->n_input; i++) {
-        status = lower_value(lower, i, &inputs[i]);
+        status = lower_operand(lower, i, &inputs[i]);
     }
     if (status == STATUS_OK) {
         status = lower_axis(lower, axis, lower_shape(lower, inputs[0])->rank, &attr.axis);
