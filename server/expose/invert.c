@@ -213,19 +213,19 @@ enum status inversion_from(const struct invert_data *data, const struct trigger 
     return inversion_make(data, trigger, batch, rng, out, error);
 }
 
-void inversion_free(struct inversion *v) {
-    if (v == NULL) {
+void inversion_free(struct inversion *inversion) {
+    if (inversion == NULL) {
         return;
     }
-    trigger_free(v->trigger);
-    adam_free(v->adam);
-    mem_free(v->eligible);
-    mem_free(v->picked);
-    mem_free(v->sums);
-    mem_free(v->chunk_gradients);
-    mem_free(v->rendered_gradient);
-    mem_free(v->parameter_gradient);
-    mem_free(v);
+    trigger_free(inversion->trigger);
+    adam_free(inversion->adam);
+    mem_free(inversion->eligible);
+    mem_free(inversion->picked);
+    mem_free(inversion->sums);
+    mem_free(inversion->chunk_gradients);
+    mem_free(inversion->rendered_gradient);
+    mem_free(inversion->parameter_gradient);
+    mem_free(inversion);
 }
 
 static void pick_batch(struct inversion *v) {
@@ -267,24 +267,25 @@ static enum status step(struct inversion *v, struct error *error) {
     return STATUS_OK;
 }
 
-enum status inversion_advance(struct inversion *v, size_t steps, struct error *error) {
+enum status inversion_advance(struct inversion *inversion, size_t steps, struct error *error) {
     enum status status = STATUS_OK;
     for (size_t i = 0; i < steps && status == STATUS_OK; i++) {
-        status = step(v, error);
+        status = step(inversion, error);
     }
     if (status == STATUS_OK) {
-        status = invert_measure(&v->data, v->trigger, &v->trigger->loss, &v->trigger->success, error);
+        status = invert_measure(&inversion->data, inversion->trigger, &inversion->trigger->loss,
+                                &inversion->trigger->success, error);
     }
     if (status == STATUS_OK) {
-        v->trigger->size = trigger_size(v->trigger, v->data.range);
+        inversion->trigger->size = trigger_size(inversion->trigger, inversion->data.range);
     }
     return status;
 }
 
-size_t inversion_steps(const struct inversion *v) {
-    return v->steps;
+size_t inversion_steps(const struct inversion *inversion) {
+    return inversion->steps;
 }
 
-const struct trigger *inversion_trigger(const struct inversion *v) {
-    return v->trigger;
+const struct trigger *inversion_trigger(const struct inversion *inversion) {
+    return inversion->trigger;
 }

@@ -167,7 +167,7 @@ void connections_free(struct connections *connections) {
     if (connections == NULL) {
         return;
     }
-    for (size_t i = 0; i < connections->slices_count; i++) {
+    for (size_t i = 0; connections->slices != NULL && i < connections->slices_count; i++) {
         mem_free(connections->slices[i].strength);
     }
     mem_free(connections->slices);

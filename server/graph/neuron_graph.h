@@ -16,7 +16,7 @@ enum relation { RELATION_SIMILAR, RELATION_FORWARD, RELATION_BACKWARD, RELATION_
 
 /* Edges of one relation, compressed by receiving node: neighbours of u are source[start[u] .. start[u + 1]) with weights in (0, 1]. */
 struct edge_list {
-    size_t *start;    /* (nodes + 1) */
+    size_t *start; /* (nodes + 1) */
     uint32_t *source;
     float *weight;
 };
@@ -24,9 +24,9 @@ struct edge_list {
 /* Features of a unit that come from the weights alone. Those that come from running the network are columns the
  * caller adds (neuron_graph_features()). */
 enum weight_feature {
-    WEIGHT_FEATURE_L1,        /* L1 norm of the filter */
-    WEIGHT_FEATURE_IN,        /* norm of the incoming connection vector */
-    WEIGHT_FEATURE_OUT,       /* norm of the outgoing connection vector */
+    WEIGHT_FEATURE_L1,  /* L1 norm of the filter */
+    WEIGHT_FEATURE_IN,  /* norm of the incoming connection vector */
+    WEIGHT_FEATURE_OUT, /* norm of the outgoing connection vector */
     WEIGHT_FEATURE_LIPSCHITZ, /* channel Lipschitz constant: largest singular value of the kernel (M x rest) times |gamma| / sigma */
     WEIGHT_FEATURE_COUNT
 };

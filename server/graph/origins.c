@@ -74,7 +74,11 @@ static bool view_push(struct view *view, const uint32_t *units, size_t count) {
 }
 
 static size_t view_list(const struct view *view, size_t block, const uint32_t **units) {
-    *units = view->unit == NULL ? NULL : view->unit + view->start[block];
+    if (view->unit == NULL) { /* no block of the view has a writer */
+        *units = NULL;
+        return 0;
+    }
+    *units = view->unit + view->start[block];
     return view->start[block + 1] - view->start[block];
 }
 

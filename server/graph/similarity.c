@@ -76,9 +76,8 @@ static float normalise(float *row, size_t width) {
 static enum status make_vectors(struct similarity *similarity, size_t index, float *features, struct error *error) {
     const struct connections *connections = similarity->connections;
     const struct unit_layer *layer = &connections->map->layers[index];
-    size_t own = connections->slices_of[index], in = 0, out = 0, values = 0;
-    const struct slices *incoming = own == NETWORK_NONE ? NULL : &connections->slices[own];
-    in = incoming == NULL ? 0 : incoming->blocks;
+    size_t own = connections->slices_of[index], out = 0, values = 0;
+    size_t in = own == NETWORK_NONE ? 0 : connections->slices[own].blocks;
     for (size_t s = 0; s < connections->slices_count && out < OUTGOING_MAX; s++) {
         if (reads_layer(connections, &connections->slices[s], layer)) {
             out += connections->slices[s].outputs;
@@ -95,6 +94,7 @@ static enum status make_vectors(struct similarity *similarity, size_t index, flo
         return error_no_memory(error, "connection vectors");
     }
     for (size_t b = 0; b < in; b++) {
+        const struct slices *incoming = &connections->slices[own];
         for (size_t c = 0; c < layer->count; c++) {
             similarity->vectors[c * similarity->dims + b] = incoming->strength[b * incoming->outputs + c];
         }

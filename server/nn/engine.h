@@ -15,10 +15,10 @@
 struct engine;
 
 struct engine_options {
-    size_t chunk;             /* samples a chunk; 0: chosen by the network's size (a power of two, 1 to 32) */
-    bool backward;            /* plan for backward as well */
-    const bool *wants_grad;   /* with backward: one a value; constants whose gradient is wanted. NULL: none */
-    size_t max_bytes;         /* limit on all arenas together; 0: none */
+    size_t chunk;           /* samples a chunk; 0: chosen by the network's size (a power of two, 1 to 32) */
+    bool backward;          /* plan for backward as well */
+    const bool *wants_grad; /* with backward: one a value; constants whose gradient is wanted. NULL: none */
+    size_t max_bytes;       /* limit on all arenas together; 0: none */
 };
 
 /* `network` and `pool` are borrowed and must outlive the engine. */
@@ -51,8 +51,9 @@ struct engine_run {
     void (*loss)(void *user, size_t first, size_t n, const float *logits, float *dlogits);
     /* Gradient of the input, (n, C, H, W), with the input itself; NULL: not computed. */
     void (*input_grad)(void *user, size_t first, size_t n, const float *x, const float *dx);
-    float *mask_grad;          /* (units), overwritten with the sum over samples; NULL: not computed */
-    float *const *param_grad;  /* one a value: where the gradient of each wanted constant goes (overwritten); NULL: none */
+    float *mask_grad; /* (units), overwritten with the sum over samples; NULL: not computed */
+    /* One a value: where the gradient of each wanted constant goes (overwritten); NULL: none. */
+    float *const *param_grad;
     /* After a training chunk: mean and (biased) variance of BatchNorm node `node` over this chunk, (C) each. May be NULL. */
     void (*batch_stats)(void *user, size_t node, size_t first, size_t n, const float *mean, const float *variance);
 

@@ -12,14 +12,14 @@ struct op_args {
     size_t n;
     const float *const *in; /* one a node input; NULL for an omitted one */
     float *out;             /* forward: written. backward: the forward's output, valid if the row has OP_NEEDS_OUTPUT */
-    float *saved;           /* saved_floats() floats kept from forward to the backward of the same chunk; NULL when forward only */
-    float *scratch;         /* scratch_floats() floats, contents undefined */
-    bool train;             /* BatchNorm uses and saves the statistics of this chunk */
+    float *saved;   /* saved_floats() floats, kept from forward to backward of a chunk; NULL when forward only */
+    float *scratch; /* scratch_floats() floats, contents undefined */
+    bool train;     /* BatchNorm uses and saves the statistics of this chunk */
 
     /* Mask nodes only; whole vectors over all units. mask NULL means all ones. */
-    const float *mask;      /* (units) 1 keep, 0 pruned; values between are allowed */
-    const float *fill;      /* (units) */
-    float *mask_grad;       /* (units), NULL if not wanted; backward adds */
+    const float *mask; /* (units) 1 keep, 0 pruned; values between are allowed */
+    const float *fill; /* (units) */
+    float *mask_grad;  /* (units), NULL if not wanted; backward adds */
 
     /* backward only */
     const float *dout;      /* gradient of the output */
@@ -28,18 +28,20 @@ struct op_args {
 };
 
 enum op_flags {
-    OP_NEEDS_INPUT = 1,   /* backward reads in[0..] activations */
-    OP_NEEDS_OUTPUT = 2,  /* backward reads out */
-    OP_MAY_ALIAS = 4,     /* out may be the memory of in[0] (forward), din[0] that of dout (backward) */
+    OP_NEEDS_INPUT = 1,  /* backward reads in[0..] activations */
+    OP_NEEDS_OUTPUT = 2, /* backward reads out */
+    OP_MAY_ALIAS = 4,    /* out may be the memory of in[0] (forward), din[0] that of dout (backward) */
 };
 
 struct op {
     const char *name;
     unsigned flags;
     /* Arity, attributes, input shapes; then the output shape at batch 1. Error place "node '<name>'". */
-    enum status (*infer)(const struct network *network, const struct node *node, struct shape *out, struct error *error);
-    size_t (*scratch_floats)(const struct network *network, const struct node *node, size_t n, bool backward); /* NULL: 0 */
-    size_t (*saved_floats)(const struct network *network, const struct node *node, size_t n);                  /* NULL: 0 */
+    enum status (*infer)(const struct network *network, const struct node *node, struct shape *out,
+                         struct error *error);
+    /* NULL for either: 0. */
+    size_t (*scratch_floats)(const struct network *network, const struct node *node, size_t n, bool backward);
+    size_t (*saved_floats)(const struct network *network, const struct node *node, size_t n);
     void (*forward)(const struct op_args *args);
     void (*backward)(const struct op_args *args);
 };

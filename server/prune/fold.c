@@ -149,7 +149,7 @@ void fold_free(struct fold *fold) {
     if (fold == NULL) {
         return;
     }
-    for (size_t i = 0; i < fold->count; i++) {
+    for (size_t i = 0; fold->edits != NULL && i < fold->count; i++) {
         mem_free(fold->edits[i].data);
     }
     mem_free(fold->edits);

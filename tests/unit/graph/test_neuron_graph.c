@@ -42,12 +42,14 @@ static struct plain plain_network(uint64_t seed) {
     build_head(&b, build_relu(&b, build_conv(&b, x, B, 3, 1, 1, true)), CLASSES);
     struct plain plain = {.network = b.network};
     const float **weights[] = {&plain.a, &plain.b, &plain.head};
-    for (size_t i = 0, k = 0; i < b.network->node_count; i++) {
+    size_t found = 0;
+    for (size_t i = 0; i < b.network->node_count && found < 3; i++) {
         const struct node *node = &b.network->nodes[i];
         if (node->op == OP_CONV || node->op == OP_GEMM) {
-            *weights[k++] = b.network->values[node->inputs[1]].data;
+            *weights[found++] = b.network->values[node->inputs[1]].data;
         }
     }
+    assert_int_equal(found, 3);
     return plain;
 }
 
