@@ -151,7 +151,7 @@ TOOL_TESTS := $(sort $(wildcard tests/lint/test_*.sh))
 # ---------------------------------------------------------------------------------------------------------------------
 # Building
 
-.PHONY: all all-tests lib help setup test demo lint format bench quality install clean FORCE
+.PHONY: all all-tests lib help setup test demo lint format bench conformance quality install clean FORCE
 all: $(BINARIES) lib
 
 lib: $(call archives,$(filter-out app client forge,$(MODULES)))
@@ -164,7 +164,7 @@ $(B)/flags: FORCE
 
 # The generated header must be there before its users are compiled for the first time; later the .d files know.
 NEEDS_SCHEMA := $(filter server/onnx/% tests/%,$(SRC_onnx) $(SRC_forge) $(SUPPORT_SRC) \
-    $(wildcard tests/unit/onnx/*.c tests/unit/mitigate/*.c tests/pipeline/*.c tests/bench/*.c))
+    $(wildcard tests/conformance/*.c tests/unit/onnx/*.c tests/unit/mitigate/*.c tests/pipeline/*.c tests/bench/*.c))
 $(NEEDS_SCHEMA:%.c=$(B)/obj/%.o): | $(B)/gen/onnx.pb-c.h
 
 $(B)/obj/%.o: %.c $(B)/flags
@@ -239,6 +239,9 @@ $(foreach t,$(PIPELINE_TESTS),$(eval \
 $(foreach t,$(BENCHES),$(eval \
     $(call link_rule,$(t),$(call object,$(t:$(B)/%=%.c)),bench $(DEPS_bench),$(SUPPORT))))
 
+CONFORMANCE := $(B)/tests/conformance/run
+$(eval $(call link_rule,$(CONFORMANCE),$(call object,tests/conformance/run.c),onnx))
+
 all-tests: all $(UNIT_TESTS) $(PIPELINE_TESTS) $(BENCHES)
 
 -include $(shell find $(B)/obj $(B)/gen -name '*.d' 2>/dev/null)
@@ -269,6 +272,14 @@ test-built: all-tests
 
 bench: all $(BENCHES)
 	$(Q)for program in $(BENCHES); do printf '== %s\n' "$$program"; "$$program" || exit 1; done
+
+# The ONNX project's own cases for every operator that the lowering knows; needs Debian's python3-onnx.
+CONFORMANCE_CASES := $(B)/conformance
+conformance: $(CONFORMANCE)
+	$(Q)rm -rf $(CONFORMANCE_CASES)
+	$(Q)/usr/bin/python3 tests/conformance/generate.py $(CONFORMANCE_CASES) \
+	    $$(sed -n '/onnx_operators\[\]/,/};/s/^ *"\([A-Za-z]*\)",$$/\1/p' server/onnx/onnx_lower.c)
+	$(Q)$(CONFORMANCE) --skipped tests/conformance/skipped.txt $(CONFORMANCE_CASES)
 
 quality: all
 	$(Q)ONP_BUILD=$(B) tests/quality.sh
