@@ -107,7 +107,8 @@ static enum status find_slices(struct connections *connections, struct error *er
         }
         bool makes_units = next < map->layer_count && map->layers[next].weight_node == i;
         if ((node->op != OP_CONV && node->op != OP_GEMM) || !flow_has_constant(network, node, 1) ||
-            (flow_is_depthwise(network, node) && !makes_units) || network->values[node->output].shape.rank < 2) {
+            (flow_is_depthwise(network, node) && !makes_units) || network->values[node->output].shape.rank < 2 ||
+            (node->op == OP_GEMM && network->values[node->output].shape.rank != 2)) {
             continue;
         }
         struct slices *slices = &connections->slices[connections->slices_count];

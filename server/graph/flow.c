@@ -88,12 +88,26 @@ bool flow_is_pointwise(const struct network *network, const struct node *node, s
     case OP_BATCH_NORM:
     case OP_IDENTITY:
     case OP_MASK:
+    case OP_ELU:
+    case OP_SOFTPLUS:
+    case OP_MISH:
+    case OP_ERF:
+    case OP_SQRT:
+    case OP_EXP:
+    case OP_LOG:
+    case OP_NEG:
+    case OP_ABS:
+    case OP_RECIPROCAL:
         *input = 0;
         return true;
     case OP_ADD:
     case OP_SUB:
     case OP_MUL:
-    case OP_DIV: {
+    case OP_DIV:
+    case OP_POW:
+    case OP_MIN:
+    case OP_MAX:
+    case OP_PRELU: {
         bool left = flow_has_constant(network, node, 0), right = flow_has_constant(network, node, 1);
         if (left == right) {
             return false;

@@ -189,6 +189,35 @@ static const struct view *follow_channels(struct origins *origins, const struct 
     return view;
 }
 
+/* Output channel c is input channel start + c step; a part of the other axes keeps the channels. */
+static const struct view *follow_slice(struct origins *origins, const struct node *node) {
+    const struct view *from = channel_view(origins, node->inputs[0]);
+    const struct shape *in = shape_of(origins, node->inputs[0]), *shape = shape_of(origins, node->output);
+    size_t channels = channels_of(shape);
+    struct view *view = from == NULL ? NULL : view_new(origins, channels, elements_of(shape) / channels);
+    for (size_t c = 0; view != NULL && c < channels; c++) {
+        const uint32_t *units = NULL;
+        size_t source =
+            shape->rank < 2 ? 0 : node->attr.slice_start[1] + (size_t)((ptrdiff_t)c * node->attr.slice_step[1]);
+        size_t count = channel_list(from, in, source, &units);
+        if (!view_push(view, units, count)) {
+            return NULL;
+        }
+    }
+    return view;
+}
+
+/* Every writer of either side. */
+static const struct view *follow_product(struct origins *origins, const struct node *node) {
+    struct writers writers = {.count = 0};
+    for (size_t i = 0; i < 2; i++) {
+        const struct view *from = origins->of[node->inputs[i]];
+        writers_add_blocks(&writers, from, 0, from->blocks);
+    }
+    struct view *view = view_new(origins, 1, elements_of(shape_of(origins, node->output)));
+    return view != NULL && view_push(view, writers.unit, writers.count) ? view : NULL;
+}
+
 static const struct view *follow_concat(struct origins *origins, const struct node *node) {
     const struct shape *shape = shape_of(origins, node->output);
     size_t channels = channels_of(shape);
@@ -307,14 +336,22 @@ static const struct view *follow_node(struct origins *origins, const struct node
     case OP_GEMM:
         return view_new(origins, 1, elements_of(shape));
     case OP_SOFTMAX:
+    case OP_LOG_SOFTMAX:
     case OP_RESHAPE:
         return elements_of(in) == elements_of(shape) ? from : view_merged(origins, from, elements_of(shape));
     case OP_MAX_POOL:
     case OP_AVERAGE_POOL:
     case OP_GLOBAL_AVERAGE_POOL:
     case OP_GLOBAL_MAX_POOL:
+    case OP_RESIZE:
         return follow_channels(origins, node, 1, 0);
+    case OP_SLICE:
+        return follow_slice(origins, node);
+    case OP_MATMUL:
+        return follow_product(origins, node);
     case OP_REDUCE_MEAN:
+    case OP_REDUCE_SUM:
+    case OP_REDUCE_MAX:
         for (size_t i = 0; i < node->attr.axes_count; i++) {
             if (node->attr.axes[i] <= 1) {
                 return view_merged(origins, from, elements_of(shape));
@@ -331,6 +368,10 @@ static const struct view *follow_node(struct origins *origins, const struct node
     case OP_SUB:
     case OP_MUL:
     case OP_DIV:
+    case OP_POW:
+    case OP_MIN:
+    case OP_MAX:
+    case OP_PRELU:
         return follow_arithmetic(origins, node);
     default:
         return view_merged(origins, from, elements_of(shape));

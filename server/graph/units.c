@@ -83,6 +83,10 @@ static enum status add_units(struct finder *finder, size_t value, size_t weight_
                              struct error *error) {
     const struct shape *shape = &finder->network->values[value].shape;
     size_t count = shape->rank < 2 ? 0 : shape->dim[1];
+    /* Axis 1 of a product with several rows a sample counts rows (tokens), not outputs. */
+    if (weight_node != NETWORK_NONE && finder->network->nodes[weight_node].op == OP_GEMM && shape->rank != 2) {
+        return STATUS_OK;
+    }
     if (count == 0 || shape_count(shape) == 0 || shape->dim[0] != 1) {
         return STATUS_OK;
     }

@@ -185,14 +185,14 @@ enum status lower_shape_of(struct lower *lower) {
     const struct onnx_constant *constant = NULL;
     const struct shape *shape = NULL;
     int64_t start = 0, end = 0, *data = NULL;
-    size_t x = NETWORK_NONE;
+    size_t x = NETWORK_NONE, batch_axis = 0;
     enum status status = lower_arity(lower, 1, 1);
     if (status != STATUS_OK) {
         return status;
     }
     constant = lower_constant(lower, 0);
     if (constant == NULL) {
-        status = lower_value(lower, 0, &x);
+        status = lower_moved_value(lower, 0, &x, &batch_axis);
     }
     if (status != STATUS_OK) {
         return status;
@@ -211,7 +211,13 @@ enum status lower_shape_of(struct lower *lower) {
     status = fold_integers(lower, ONNX__TENSOR_PROTO__DATA_TYPE__INT64, &out, &data);
     for (size_t i = 0; status == STATUS_OK && i < out.dim[0]; i++) {
         size_t axis = (size_t)start + i;
-        data[i] = constant == NULL && axis == 0 ? ONNX_BATCH : (int64_t)shape->dim[axis];
+        if (constant != NULL) {
+            data[i] = (int64_t)shape->dim[axis];
+        } else if (axis == batch_axis) {
+            data[i] = ONNX_BATCH;
+        } else {
+            data[i] = (int64_t)shape->dim[axis < batch_axis ? axis + 1 : axis];
+        }
     }
     return status;
 }
