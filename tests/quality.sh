@@ -17,9 +17,10 @@ seeds=${SEEDS:-1}
 judge=$build/judge
 die() { echo "quality: $*" >&2; exit 1; }
 
-[ -x "$build/onp" ] && [ -x "$build/onpd" ] || die "failed to find $build/onp and $build/onpd: build first"
+if [ ! -x "$build/onp" ] || [ ! -x "$build/onpd" ]; then die "failed to find $build/onp and $build/onpd: build first"; fi
 [ -d "$zoo" ] || die "failed to find the models: got no folder '$zoo', set ONP_ZOO"
 command -v node > /dev/null || die "failed to find node, which the judge runs on"
+[ -x /usr/bin/time ] || die "failed to find /usr/bin/time (package time), which measures memory"
 if [ ! -d "$judge/node_modules" ]; then
     [ -f "$judge_from/judge.js" ] || die "failed to find the judge: got no '$judge_from/judge.js', set ONP_JUDGE"
     mkdir -p "$judge"
@@ -29,7 +30,12 @@ fi
 mkdir -p "$out"
 results=$out/results.jsonl
 touch "$results"
-read -r -a models <<< "${MODELS:-$(cd "$zoo" && ls -d */ | tr -d / | tr '\n' ' ')}"
+if [ -n "${MODELS:-}" ]; then
+    read -r -a models <<< "$MODELS"
+else
+    models=()
+    for folder in "$zoo"/*/; do models+=("$(basename "$folder")"); done
+fi
 set_args=()
 for pair in ${ONP_SET:-}; do set_args+=(--set "$pair"); done
 
