@@ -15,7 +15,8 @@ struct tuning {
     const struct job *job;
     const struct trigger *trigger; /* of this step; NULL with an empty bank */
     size_t picked[BATCH];          /* of the build samples */
-    size_t clean;                  /* clean samples of the batch; the triggered ones follow, of the same images */
+    double clean_weight;
+    size_t clean; /* clean samples of the batch; the triggered ones follow, of the same images */
 };
 
 static void fill_input(void *user, size_t first, size_t n, float *x) {
@@ -37,7 +38,7 @@ static void distil(void *user, size_t first, size_t n, const float *logits, floa
     const size_t classes = t->job->info.classes;
     for (size_t i = 0; i < n; i++) {
         const size_t row = first + i;
-        const double weight = row < t->clean ? 1.0 : t->job->parameters.trigger_weight;
+        const double weight = row < t->clean ? t->clean_weight : t->job->parameters.trigger_weight;
         const float *p0 = t->job->p0 + t->job->split->build[t->picked[row % t->clean]] * classes;
         loss_kl(1, classes, p0, logits + i * classes, (float)(weight / (double)t->clean), dlogits + i * classes);
     }
@@ -119,12 +120,17 @@ static void tuner_deinit(struct tuner *t) {
     mem_free(t->order);
 }
 
-enum status retune(struct job *job, float *mask, const float *fill, size_t steps, uint64_t stream, bool *kept,
-                   struct error *error) {
+static double loss_of(const struct job *job, const struct score_parts *parts, double clean_weight) {
+    return clean_weight * parts->clean_kl + job->parameters.trigger_weight * parts->trigger_kl;
+}
+
+enum status retune(struct job *job, float *mask, const float *fill, size_t steps, double clean_weight, uint64_t stream,
+                   bool *kept, struct error *error) {
     struct tuner t;
     struct score_parts before, after;
     *kept = false;
     enum status status = tuner_init(&t, job, mask, stream, error);
+    t.tuning.clean_weight = clean_weight;
     for (size_t i = 0; i < steps && status == STATUS_OK; i++) {
         /* The rate falls to a tenth, so that the last steps settle. */
         adam_set_learning_rate(t.adam, 0.01F * (1.0F - 0.9F * (float)i / (float)steps));
@@ -137,13 +143,13 @@ enum status retune(struct job *job, float *mask, const float *fill, size_t steps
         status = score_repaired(job->score, t.gains, fill, &after, error);
     }
     if (status == STATUS_OK) {
-        *kept = after.reward > before.reward;
+        *kept = loss_of(job, &after, clean_weight) < loss_of(job, &before, clean_weight);
         if (*kept) {
             memcpy(mask, t.gains, job->units->unit_count * sizeof *mask);
         }
-        job_trace(job, json_pack("{s:s, s:f, s:f, s:f, s:f, s:b}", "event", "retune", "reward_before", before.reward,
-                                 "reward_after", after.reward, "clean_kl_before", before.clean_kl, "clean_kl_after",
-                                 after.clean_kl, "kept", *kept));
+        job_trace(job, json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:b}", "event", "retune", "clean_weight", clean_weight,
+                                 "reward_before", before.reward, "reward_after", after.reward, "clean_kl_before",
+                                 before.clean_kl, "clean_kl_after", after.clean_kl, "kept", *kept));
     }
     tuner_deinit(&t);
     return status;

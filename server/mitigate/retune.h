@@ -10,9 +10,10 @@
 #include "server/mitigate/job.h"
 
 /* `steps` of Adam on the entries of mask (units) that are not 0: on batches of clean and triggered build samples the loss is that of the
- * reward, KL(p0(x) || p(x)) + lambda KL(p0(x) || p(w(x))). Gains stay within [0.2, 2]. With an empty bank only the first
- * term. The result is kept if it is better on the score samples, else mask is left as it was; *kept tells. */
-enum status retune(struct job *job, float *mask, const float *fill, size_t steps, uint64_t stream, bool *kept,
-                   struct error *error);
+ * reward, clean_weight KL(p0(x) || p(x)) + lambda KL(p0(x) || p(w(x))), clean_weight 1 where the reward itself is meant. Gains stay
+ * within [0.2, 2]. With an empty bank only the first term. The result is kept if this loss is smaller on the score samples, else
+ * mask is left as it was; *kept tells. */
+enum status retune(struct job *job, float *mask, const float *fill, size_t steps, double clean_weight, uint64_t stream,
+                   bool *kept, struct error *error);
 
 #endif

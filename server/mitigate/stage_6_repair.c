@@ -77,7 +77,7 @@ static enum status retune_rounds(struct job *job, size_t rounds, struct error *e
         bool kept = false;
         size_t found = 0;
         job_progress(job, round, rounds, "retuning the kept units");
-        status = retune(job, job->mask, job->fill, steps, round, &kept, error);
+        status = retune(job, job->mask, job->fill, steps, 1.0, round, &kept, error);
         if (status != STATUS_OK || round + 1 == rounds) {
             break;
         }

@@ -9,6 +9,7 @@
 #include "server/mitigate/mitigate_score.h"
 #include "server/mitigate/repair.h"
 #include "server/mitigate/report.h"
+#include "server/mitigate/retune.h"
 
 enum { FRONT_TRIES = 5 };
 static const double CHEAPER = 0.8; /* of the clean KL: what a mask must cost to be tried next */
@@ -38,6 +39,25 @@ static double clean_kl_of(const struct score_entry *front, size_t count, const u
     return INFINITY;
 }
 
+/* The repaired network is retuned again with more and more weight on clean samples. *inside: it now keeps the budget. */
+static enum status retune_for_accuracy(struct job *job, bool *inside, struct error *error) {
+    static const double clean_weights[] = {4.0, 16.0};
+    const size_t steps = (size_t)job->parameters.retune_steps;
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < sizeof clean_weights / sizeof clean_weights[0] && steps > 0 && !*inside; i++) {
+        bool kept = false;
+        status = retune(job, job->mask, job->fill, steps, clean_weights[i], 100 + i, &kept, error);
+        if (status == STATUS_OK) {
+            status = run_repaired(job, error);
+        }
+        if (status != STATUS_OK) {
+            break;
+        }
+        *inside = accuracy_drop(job) <= job->parameters.max_accuracy_drop;
+    }
+    return status;
+}
+
 /* Masks of the front that cost clearly less on clean samples than the one that broke the budget, best reward first, each
  * repaired as the chosen one was. *inside: one of them keeps the budget. */
 static enum status try_front(struct job *job, bool *inside, struct error *error) {
@@ -59,11 +79,14 @@ static enum status try_front(struct job *job, bool *inside, struct error *error)
             status = run_repaired(job, error);
         }
         *inside = status == STATUS_OK && accuracy_drop(job) <= job->parameters.max_accuracy_drop;
+        if (status == STATUS_OK && !*inside) {
+            status = retune_for_accuracy(job, inside, error);
+        }
     }
     return status;
 }
 
-/* If the chosen mask breaks the accuracy budget, the best of the front that keeps it is taken, and if none does, none at all. */
+/* If the chosen mask breaks the accuracy budget, it is retuned for accuracy; if that does not help, the best of the front that keeps it is taken, and if none does, none at all. */
 static enum status keep_budget(struct job *job, bool *broken, struct error *error) {
     const size_t units = job->units->unit_count;
     bool inside = false;
@@ -72,7 +95,10 @@ static enum status keep_budget(struct job *job, bool *broken, struct error *erro
     if (status != STATUS_OK || accuracy_drop(job) <= job->parameters.max_accuracy_drop) {
         return status;
     }
-    status = try_front(job, &inside, error);
+    status = retune_for_accuracy(job, &inside, error);
+    if (status == STATUS_OK && !inside) {
+        status = try_front(job, &inside, error);
+    }
     if (status != STATUS_OK || inside) {
         return status;
     }
