@@ -314,7 +314,7 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/onp $(DESTDIR)$(PREFIX)/share/doc/onp
 	$(if $(BINARIES),install -m 755 $(BINARIES) $(DESTDIR)$(PREFIX)/bin/)
 	$(if $(DEPLOY_FILES),install -m 644 $(DEPLOY_FILES) $(DESTDIR)$(PREFIX)/share/onp/)
-	install -m 644 $(wildcard LICENSE README.md CHANGELOG.md) $(DESTDIR)$(PREFIX)/share/doc/onp/
+	install -m 644 $(wildcard LICENSE README.md SECURITY.md CHANGELOG.md) $(DESTDIR)$(PREFIX)/share/doc/onp/
 	$(foreach p,$(MAN_PAGES),install -D -m 644 $(p) \
 	    $(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(p)))/$(notdir $(p)) &&) true
 
