@@ -261,6 +261,45 @@ static void every_failed_allocation_is_reported(void **state) {
     network_free(network);
 }
 
+/* Halves of a Conv's channels, one of them added to another Conv: its channels are tied by their offset in the whole. */
+static void channels_are_followed_through_a_slice(void **state) {
+    (void)state;
+    struct builder b;
+    size_t x = build_conv(&b, build_start(&b, 7, 3, 4), 8, 3, 1, 1, true);
+    struct op_attr half = {.shape = shape_make(4, 1, 4, 4, 4), .slice_start = {0, 4}, .slice_step = {1, 1, 1, 1}};
+    size_t upper = build_node(&b, OP_SLICE, &x, 1, &half);
+    size_t other = build_conv(&b, x, 4, 3, 1, 1, true);
+    build_head(&b, build_pair(&b, OP_ADD, upper, other), 3);
+    struct unit_map *map = find(b.network);
+    assert_int_equal(map->unit_count, 12);
+    for (size_t c = 0; c < 4; c++) {
+        assert_int_equal(map->group_of[8 + c], map->group_of[4 + c]);
+        assert_int_not_equal(map->group_of[8 + c], map->group_of[c]);
+    }
+    units_free(map);
+    network_free(b.network);
+}
+
+/* A product over several rows a sample (tokens, or positions of an NHWC value) has its outputs on the last axis: its axis 1 is
+ * no unit. */
+static void products_with_several_rows_have_no_units(void **state) {
+    (void)state;
+    struct builder b;
+    size_t x = build_relu(&b, build_conv(&b, build_start(&b, 8, 3, 4), 6, 3, 1, 1, true));
+    struct op_attr last = {.axes = {0, 2, 3, 1}, .axes_count = 4};
+    size_t inputs[2] = {build_node(&b, OP_TRANSPOSE, &x, 1, &last), 0};
+    inputs[1] = build_constant(&b, shape_make(2, 6, 9, 0, 0), 0, 0.5F);
+    struct op_attr product = {.alpha = 1, .beta = 1};
+    size_t y = build_unary(&b, OP_ERF, build_node(&b, OP_GEMM, inputs, 2, &product));
+    struct op_attr first = {.axes = {0, 3, 1, 2}, .axes_count = 4};
+    build_head(&b, build_node(&b, OP_TRANSPOSE, &y, 1, &first), 3);
+    struct unit_map *map = find(b.network);
+    assert_int_equal(map->layer_count, 1);
+    assert_int_equal(map->unit_count, 6);
+    units_free(map);
+    network_free(b.network);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(resnet18_has_1200_units_with_and_without_norms),
@@ -272,6 +311,8 @@ int main(void) {
         cmocka_unit_test(channels_that_meet_through_concat_are_tied_by_offset),
         cmocka_unit_test(channels_are_followed_through_a_shuffle),
         cmocka_unit_test(a_padded_shortcut_ties_only_the_channels_it_has),
+        cmocka_unit_test(channels_are_followed_through_a_slice),
+        cmocka_unit_test(products_with_several_rows_have_no_units),
         cmocka_unit_test(norms_that_repeat_a_unit_add_none),
         cmocka_unit_test(a_network_without_hidden_layers_is_refused),
         cmocka_unit_test(the_masked_network_has_one_mask_a_layer),
