@@ -47,34 +47,33 @@ for model in "${models[@]}"; do
     probe=()
     [ -f "$folder/probe.npz" ] && probe=(--probe "$folder/probe.npz")
     for seed in $seeds; do
-        if jq -e --arg m "$model" --argjson s "$seed" 'select(.model == $m and .seed == $s)' "$results" > /dev/null; then
+        if jq -es --arg m "$model" --argjson s "$seed" 'any(.model == $m and .seed == $s)' "$results" > /dev/null; then
             continue
         fi
         name=$out/$model-$seed
-        rm -f "$name.memory"
-        /usr/bin/env time -f '%M' -o "$name.memory" "$build/onp" run "$folder/model.onnx" --samples "$folder/clean.npz" \
+        "$build/onp" run "$folder/model.onnx" --samples "$folder/clean.npz" \
             "${probe[@]}" --seed "$seed" "${set_args[@]}" -o "$name.onnx" --report "$name.json" > "$name.log" 2>&1 ||
             { echo "quality: $model, seed $seed: the job failed, see $name.log" >&2; continue; }
         before=$(node "$judge/judge.js" "$folder/model.onnx" --clean "$test_set" "${probe[@]}")
         after=$(node "$judge/judge.js" "$name.onnx" --clean "$test_set" "${probe[@]}")
         jq -cn --arg model "$model" --argjson seed "$seed" --argjson before "$before" --argjson after "$after" \
-            --slurpfile report "$name.json" --arg memory "$(tail -n 1 "$name.memory")" '$report[0] as $r | {
+            --slurpfile report "$name.json" '$report[0] as $r | {
                 model: $model, seed: $seed, accuracy_before: $before.accuracy, accuracy_after: $after.accuracy,
                 asr_before: $before.asr, asr_after: $after.asr, recovery_after: $after.ra, verdict: $r.verdict,
                 pruned_units: $r.pruned_units, evaluations: $r.search.evaluations, reward: $r.search.reward,
-                seconds: $r.seconds, client_peak_kB: ($memory | tonumber)}' >> "$results"
+                seconds: $r.seconds, peak_memory_bytes: $r.provenance.peak_memory_bytes}' >> "$results"
         tail -n 1 "$results" | jq -r '"\(.model) seed \(.seed): \(.verdict), attack success \(.asr_after // "-"), " +
             "accuracy \(.accuracy_before) -> \(.accuracy_after), \(.seconds.total | floor) s"'
     done
 done
 
 {
-    echo '| model | seed | verdict | accuracy before | after | attack success before | after | recovery | pruned | evaluations | reward none / greedy / random / PPO | seconds |'
-    echo '| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |'
+    echo '| model | seed | verdict | accuracy before | after | attack success before | after | recovery | pruned | evaluations | reward none / greedy / random / PPO | seconds | peak MB |'
+    echo '| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |'
     jq -r 'def p: if . == null then "-" else (. * 1000 | round / 10 | tostring) + " %" end;
            def r: if . == null then "-" else (. * 1000 | round / 1000 | tostring) end;
            "| \(.model) | \(.seed) | \(.verdict) | \(.accuracy_before | p) | \(.accuracy_after | p) | \(.asr_before | p) | " +
            "\(.asr_after | p) | \(.recovery_after | p) | \(.pruned_units) | \(.evaluations) | \(.reward.none | r) / " +
-           "\(.reward.greedy | r) / \(.reward.random | r) / \(.reward.best | r) | \(.seconds.total | round) |"' "$results"
+           "\(.reward.greedy | r) / \(.reward.random | r) / \(.reward.best | r) | \(.seconds.total | round) | \(.peak_memory_bytes / 1e6 | round) |"' "$results"
 } > "$out/table.md"
 cat "$out/table.md"
