@@ -25,7 +25,7 @@ static enum status slice_infer(const struct network *network, const struct node 
     for (size_t d = 1; d < x->rank; d++) {
         size_t start = attr->slice_start[d], steps = attr->shape.dim[d] - 1;
         ptrdiff_t step = attr->slice_step[d];
-        size_t stride = step < 0 ? (size_t)-step : (size_t)step;
+        size_t stride = step < 0 ? 0 - (size_t)step : (size_t)step;
         size_t room = step < 0 ? start : x->dim[d] - 1 - start;
         if (attr->shape.dim[d] == 0 || step == PTRDIFF_MIN || start >= x->dim[d] ||
             (stride > 0 && steps > room / stride)) {

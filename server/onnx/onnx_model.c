@@ -12,11 +12,11 @@
 #include "server/onnx/onnx_validate.h"
 
 const struct onnx_limits onnx_default_limits = {
-    .max_bytes = (size_t)512 << 20,
+    .max_bytes = (size_t)640 << 20, /* VGG-16 has 528 MiB, for 138 million parameters */
     .max_nodes = 20000,
     .max_initializers = 20000,
     .max_depth = 32,
-    .max_parameters = (size_t)128 << 20,
+    .max_parameters = (size_t)160 << 20,
     .max_activation = (size_t)64 << 20,
 };
 
