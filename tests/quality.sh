@@ -20,7 +20,6 @@ die() { echo "quality: $*" >&2; exit 1; }
 if [ ! -x "$build/onp" ] || [ ! -x "$build/onpd" ]; then die "failed to find $build/onp and $build/onpd: build first"; fi
 [ -d "$zoo" ] || die "failed to find the models: got no folder '$zoo', set ONP_ZOO"
 command -v node > /dev/null || die "failed to find node, which the judge runs on"
-[ -x /usr/bin/time ] || die "failed to find /usr/bin/time (package time), which measures memory"
 if [ ! -d "$judge/node_modules" ]; then
     [ -f "$judge_from/judge.js" ] || die "failed to find the judge: got no '$judge_from/judge.js', set ONP_JUDGE"
     mkdir -p "$judge"
