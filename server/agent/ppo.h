@@ -18,11 +18,12 @@ struct ppo_options {
     size_t epochs;              /* 4 */
     float clip;                 /* 0.2 */
     float learning_rate;
-    float entropy;              /* weight of the entropy bonus */
+    float entropy; /* weight of the entropy bonus */
     float value_weight;
-    size_t clone_steps;         /* of behaviour cloning of the warm mask before the first iteration */
-    float clone_confidence;     /* probability the clone gives to the warm mask's bits, e.g. 0.9 for pruned */
-    double expected_flips;      /* the exploration: how many actions a sampled mask differs from the policy's mode by, about */
+    size_t clone_steps;     /* of behaviour cloning of the warm mask before the first iteration */
+    float clone_confidence; /* probability the clone gives to the warm mask's bits, e.g. 0.9 for pruned */
+    double
+        expected_flips; /* the exploration: how many actions a sampled mask differs from the policy's mode by, about */
 };
 extern const struct ppo_options ppo_default_options;
 
@@ -42,7 +43,8 @@ struct ppo_hooks {
 };
 
 struct ppo_result {
-    uint8_t *best;       /* (actions); the best mask ever scored (under the env's last scoring), the warm one included; mem_free() */
+    uint8_t *
+        best; /* (actions); the best mask ever scored (under the env's last scoring), the warm one included; mem_free() */
     double best_reward, warm_reward;
     size_t evaluations;
 };

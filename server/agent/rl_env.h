@@ -12,10 +12,10 @@
 struct rl_env {
     void *user;
     const struct neuron_graph *graph;
-    const float *features;      /* (nodes, feature_count) */
+    const float *features; /* (nodes, feature_count) */
     size_t feature_count;
     size_t action_count;
-    const size_t *action_of;    /* (nodes): nodes of one action are pruned together; RL_NO_ACTION: never pruned */
+    const size_t *action_of; /* (nodes): nodes of one action are pruned together; RL_NO_ACTION: never pruned */
     /* rewards[i] of mask i, for i in [0, count): masks (count, action_count), 1 = prune. One evaluation each. */
     enum status (*evaluate)(void *user, const uint8_t *masks, size_t count, double *rewards, struct error *error);
 };
