@@ -160,7 +160,7 @@ static const struct {
     void (*forward)(size_t count, const float *a, size_t a_step, const float *b, size_t b_step, float *y);
     float (*slope)(float u, float v, size_t which);
 } rare_rows[] = {
-    [OP_POW - OP_POW] = {pow_forward, pow_slope},
+    [0] = {pow_forward, pow_slope},
     [OP_MIN - OP_POW] = {min_forward, min_slope},
     [OP_MAX - OP_POW] = {max_forward, max_slope},
     [OP_PRELU - OP_POW] = {prelu_forward, prelu_slope},
@@ -218,6 +218,10 @@ static void row_gradient(const struct op_args *args, size_t which, size_t count,
     case OP_MIN:
     case OP_MAX:
     case OP_PRELU:
+        if (a == NULL || b == NULL) {
+            memset(g, 0, count * sizeof *g); /* never: OP_NEEDS_INPUT gives these rows both */
+            return;
+        }
         for (size_t i = 0; i < count; i++) {
             g[i] = dy[i] * rare_rows[args->node->op - OP_POW].slope(a[i * a_step], b[i * b_step], which);
         }

@@ -103,7 +103,7 @@ static const struct {
     float (*value)(float x, const struct op_attr *attr);
     float (*slope)(float x, const struct op_attr *attr);
 } unary_table[] = {
-    [OP_ELU - OP_ELU] = {elu, elu_slope},
+    [0] = {elu, elu_slope},
     [OP_SOFTPLUS - OP_ELU] = {softplus, softplus_slope},
     [OP_MISH - OP_ELU] = {mish, mish_slope},
     [OP_ERF - OP_ELU] = {erf_of, erf_slope},

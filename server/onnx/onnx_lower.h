@@ -131,7 +131,7 @@ struct fold_walk {
     ptrdiff_t step[SHAPE_RANK_MAX];
 };
 enum status fold_strided(struct lower *lower, const struct onnx_constant *constant, const struct fold_walk *walk);
-enum status fold_gather(struct lower *lower, const struct onnx_constant *data, const struct onnx_constant *indices,
+enum status fold_gather(struct lower *lower, const struct onnx_constant *from, const struct onnx_constant *indices,
                         size_t axis);
 /* Functions of one number over float32. */
 enum status fold_unary(struct lower *lower, float (*function)(float));

@@ -423,7 +423,7 @@ static enum status read_block(struct lower *lower, size_t *x, size_t *block) {
 
 enum status lower_depth_to_space(struct lower *lower) {
     static const size_t DCR[6] = {0, 3, 4, 1, 5, 2}, CRD[6] = {0, 1, 4, 2, 5, 3};
-    size_t x = NETWORK_NONE, b = 0;
+    size_t x = NETWORK_NONE, b = 1;
     char mode[LOWER_TEXT_MAX];
     enum status status = read_block(lower, &x, &b);
     if (status == STATUS_OK) {
@@ -448,7 +448,7 @@ enum status lower_depth_to_space(struct lower *lower) {
 
 enum status lower_space_to_depth(struct lower *lower) {
     static const size_t PERM[6] = {0, 3, 5, 1, 2, 4};
-    size_t x = NETWORK_NONE, b = 0;
+    size_t x = NETWORK_NONE, b = 1;
     enum status status = read_block(lower, &x, &b);
     if (status != STATUS_OK) {
         return status;

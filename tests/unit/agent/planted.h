@@ -112,10 +112,11 @@ UNUSED static void planted_init(struct planted *p, size_t layers, size_t layer_s
         for (size_t k = 0; k < PLANTED_FEATURES; k++) {
             row[k] = rng_normal(&rng);
         }
+        const size_t layer = u / layer_size;
         row[0] += p->bad[u] ? (float)p->signal : 0;
         row[1] += p->bad[u] ? (float)p->signal * 0.7F : 0;
         row[2] += p->bad[u] ? 0 : 0.5F * (float)log(p->worth[u]); /* good neurons that matter show it, a little */
-        row[PLANTED_FEATURES - 1] = (float)(u / layer_size) / (float)layers;
+        row[PLANTED_FEATURES - 1] = (float)layer / (float)layers;
     }
     p->graph.node_count = p->nodes;
     planted_edges(p, &p->graph.edges[RELATION_SIMILAR], layer_size, 0, &rng);

@@ -111,7 +111,7 @@ static void belief_counts_as_far_as_it_predicts(void **state) {
         }
         assert_int_equal(credit_fit(credit, base, belief, gain, own, &scale, &error), STATUS_OK);
         for (size_t a = ACTIONS / 2; a < ACTIONS; a++) {
-            unseen[a % 2] += gain[a] / (ACTIONS / 4);
+            unseen[a % 2] += 4 * gain[a] / ACTIONS;
         }
         double told = unseen[0] - unseen[1]; /* even ones are believed good */
         assert_true(honest ? told > 1.5 : fabs(told) < 0.7);
