@@ -67,8 +67,7 @@ LIBS_nn := openblas
 LIBS_store := sqlite3
 LIBS_http := libmicrohttpd libuv
 LIBS_onnx := libprotobuf-c
-LIBS_data := libzip spng libturbojpeg
-LIBS_jobs := libseccomp
+LIBS_data := libzip
 LIBS_app := libmicrohttpd libuv
 LIBS_client := libcurl
 

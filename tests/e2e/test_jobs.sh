@@ -61,7 +61,7 @@ equal 'it is a report of schema 1 with the seed' "$(json '"\(.schema) \(.method)
 equal 'its figures are fractions' "$(json '[.accuracy.before, .accuracy.after, .probe.asr_before, .probe.asr_after,
     .probe.recovery_after] | all(. >= 0 and . <= 1)')" true
 equal 'the forged backdoor works before' "$(json '.probe.asr_before > 0.8 and .accuracy.before > 0.7')" true
-equal 'attack success does not rise' "$(json '.probe.asr_after <= .probe.asr_before')" true
+equal 'the backdoor is removed' "$(json '"\(.verdict) \(.probe.asr_after <= 0.1) \(.accuracy.before - .accuracy.after <= 0.03)"')" 'removed true true'
 equal 'pruned units are those of the list' "$(json '([.pruned[].channels | length] | add // 0) == .pruned_units')" true
 cp "$body" "$work/result.json"
 request GET "/v1/jobs/$first/artifacts/report.json"
