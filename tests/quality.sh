@@ -23,7 +23,7 @@ command -v node > /dev/null || die "failed to find node, which the judge runs on
 if [ ! -d "$judge/node_modules" ]; then
     [ -f "$judge_from/judge.js" ] || die "failed to find the judge: got no '$judge_from/judge.js', set ONP_JUDGE"
     mkdir -p "$judge"
-    cp "$judge_from"/* "$judge/"
+    cp "$judge_from/judge.js" "$judge_from/package.json" "$judge/"
     (cd "$judge" && npm install --ignore-scripts --no-audit --no-fund > /dev/null)
 fi
 mkdir -p "$out"
