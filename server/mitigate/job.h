@@ -83,8 +83,7 @@ struct job {
     uint8_t *best;       /* (units) 1 = pruned */
     double reward_none, reward_greedy, reward_random, reward_best;
     size_t evaluations, random_evaluations;
-    bool trigger_remains; /* the adversary still found a small trigger on the best mask */
-    json_t *curve;        /* [{evaluations, best, mean}] */
+    json_t *curve; /* [{evaluations, best, mean}] */
 
     /* 6 repair */
     float *mask, *fill; /* (units) of the repaired network; mask: 0 pruned, else the gain */

@@ -125,10 +125,9 @@ enum status stage_evaluate(struct job *job, struct error *error) {
         status = job_probe_logits(job, job->mask, job->fill, &probe_logits, error);
     }
     if (status == STATUS_OK) {
-        job->trigger_remains = small > 0;
         job->verdict = job->exposure->bank_count == 0 ? VERDICT_NO_BACKDOOR_FOUND
                        : broken                       ? VERDICT_FAILED_BUDGET
-                       : job->trigger_remains         ? VERDICT_REDUCED
+                       : small > 0                    ? VERDICT_REDUCED
                                                       : VERDICT_REMOVED;
         status = report_new(job, probe_logits, &job->report, error);
     }
