@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "common/digest.h"
 #include "common/mem.h"
 #include "server/nn/loss.h"
 #include "server/nn/optim.h"
@@ -267,18 +268,119 @@ static enum status step(struct inversion *v, struct error *error) {
     return STATUS_OK;
 }
 
-enum status inversion_advance(struct inversion *inversion, size_t steps, struct error *error) {
+static enum status advance(struct inversion *v, size_t steps, struct error *error) {
     enum status status = STATUS_OK;
     for (size_t i = 0; i < steps && status == STATUS_OK; i++) {
-        status = step(inversion, error);
+        status = step(v, error);
     }
     if (status == STATUS_OK) {
-        status = invert_measure(&inversion->data, inversion->trigger, &inversion->trigger->loss,
-                                &inversion->trigger->success, error);
+        status = invert_measure(&v->data, v->trigger, &v->trigger->loss, &v->trigger->success, error);
     }
     if (status == STATUS_OK) {
-        inversion->trigger->size = trigger_size(inversion->trigger, inversion->data.range);
+        v->trigger->size = trigger_size(v->trigger, v->data.range);
     }
+    return status;
+}
+
+/* --- what the memo keeps --- */
+
+/* The part of the state that has a fixed size; parameters, optimiser and the order of the samples follow it. */
+struct saved {
+    struct rng rng;
+    uint64_t steps, next;
+    double loss, success, size;
+};
+
+static size_t saved_size(const struct inversion *v) {
+    return sizeof(struct saved) + v->trigger->parameter_count * sizeof(float) + adam_state_size(v->adam) +
+           v->eligible_count * sizeof *v->eligible;
+}
+
+static void save(const struct inversion *v, char *to) {
+    const struct trigger *t = v->trigger;
+    const struct saved saved = {v->rng, v->steps, v->next, t->loss, t->success, t->size};
+    memcpy(to, &saved, sizeof saved);
+    to += sizeof saved;
+    memcpy(to, t->parameters, t->parameter_count * sizeof *t->parameters);
+    to += t->parameter_count * sizeof *t->parameters;
+    adam_save(v->adam, to);
+    memcpy(to + adam_state_size(v->adam), v->eligible, v->eligible_count * sizeof *v->eligible);
+}
+
+/* false, and nothing is changed, if it is no state of this inversion. */
+static bool load(struct inversion *v, const char *from) {
+    struct trigger *t = v->trigger;
+    struct saved saved;
+    const char *parameters = from + sizeof saved;
+    const char *adam = parameters + t->parameter_count * sizeof *t->parameters;
+    const char *eligible = adam + adam_state_size(v->adam);
+    memcpy(&saved, from, sizeof saved);
+    for (size_t i = 0; i < v->eligible_count; i++) {
+        size_t sample;
+        memcpy(&sample, eligible + i * sizeof sample, sizeof sample);
+        if (sample >= v->data.count) {
+            return false;
+        }
+    }
+    if (saved.next > v->eligible_count) {
+        return false;
+    }
+    memcpy(t->parameters, parameters, t->parameter_count * sizeof *t->parameters);
+    adam_load(v->adam, adam);
+    memcpy(v->eligible, eligible, v->eligible_count * sizeof *v->eligible);
+    v->rng = saved.rng;
+    v->steps = (size_t)saved.steps;
+    v->next = (size_t)saved.next;
+    t->loss = saved.loss;
+    t->success = saved.success;
+    t->size = saved.size;
+    trigger_render(t, v->data.range);
+    return true;
+}
+
+/* What is asked: the state before, the network under test, and how far to go. */
+static void key_of(const struct inversion *v, size_t steps, const char *state, size_t size, char out[DIGEST_HEX_SIZE]) {
+    const uint64_t what[] = {(uint64_t)v->trigger->family, v->trigger->target, v->batch, steps};
+    struct digest *digest = digest_new();
+    out[0] = '\0';
+    if (digest == NULL) {
+        return;
+    }
+    digest_update(digest, what, sizeof what);
+    digest_update(digest, &v->trigger->scale, sizeof v->trigger->scale);
+    digest_update(digest, state, size);
+    if (v->data.mask != NULL) {
+        digest_update(digest, v->data.mask, v->data.units * sizeof *v->data.mask);
+        digest_update(digest, v->data.fill, v->data.units * sizeof *v->data.fill);
+    }
+    digest_finish(digest, out);
+    digest_free(digest);
+}
+
+enum status inversion_advance(struct inversion *inversion, size_t steps, struct error *error) {
+    const struct invert_memo *memo = inversion->data.memo;
+    char key[DIGEST_HEX_SIZE];
+    if (memo == NULL) {
+        return advance(inversion, steps, error);
+    }
+    const size_t size = saved_size(inversion);
+    char *state = mem_calloc(size, 1);
+    if (state == NULL) {
+        return error_no_memory(error, "an inversion's state");
+    }
+    enum status status = STATUS_OK;
+    save(inversion, state);
+    key_of(inversion, steps, state, size, key);
+    if (key[0] == '\0') {
+        status = error_no_memory(error, "an inversion's key");
+    } else if (!memo->recall(memo->user, key, state, size) || !load(inversion, state)) {
+        status = advance(inversion, steps, error);
+        if (status == STATUS_OK) {
+            save(inversion, state);
+            memo->keep(memo->user, key, state, size);
+        }
+    }
+    mem_free(state);
     return status;
 }
 

@@ -4,13 +4,24 @@
 #define ONP_SERVER_EXPOSE_INVERT_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "common/digest.h"
 #include "common/error.h"
 #include "common/rng.h"
 #include "server/expose/trigger.h"
 #include "server/nn/engine.h"
+
+/* Keeps the states that inversions have reached, so that a job that runs again need not go the way again. Calls come in the
+ * order of the job, from its thread. */
+struct invert_memo {
+    void *user;
+    /* true: `state` (size) is what an advance asked for by this key led to. */
+    bool (*recall)(void *user, const char key[DIGEST_HEX_SIZE], void *state, size_t size);
+    void (*keep)(void *user, const char key[DIGEST_HEX_SIZE], const void *state, size_t size);
+};
 
 /* What all inversions of a job share; everything borrowed. */
 struct invert_data {
@@ -20,7 +31,9 @@ struct invert_data {
     const int32_t *labels; /* (count) */
     size_t count, classes;
     const float *mask, *fill; /* (units) of the network under test; NULL: as it came */
+    size_t units;             /* of mask and fill, for the memo's keys */
     const atomic_bool *cancel;
+    const struct invert_memo *memo; /* or NULL */
 };
 
 struct inversion;

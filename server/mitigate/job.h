@@ -29,7 +29,8 @@ enum job_stream {
     STREAM_RETUNE
 };
 
-struct score; /* mitigate_score.h */
+struct checkpoint; /* checkpoint.h */
+struct score;      /* mitigate_score.h */
 
 struct job {
     const struct mitigate_request *request;
@@ -40,7 +41,9 @@ struct job {
     double best_reward; /* NaN before the search */
     enum job_stage stage;
     double stage_seconds[STAGE_COUNT];
-    json_t *trace; /* array of the events that trace.jsonl gets */
+    json_t *trace;                 /* array of the events that trace.jsonl gets */
+    struct checkpoint *checkpoint; /* from the end of the first stage on; NULL: none */
+    struct invert_memo memo;       /* the inversions' view of it */
 
     /* 1 load */
     char model_sha256[65], samples_sha256[65];

@@ -2,12 +2,17 @@
 #include "server/mitigate/mitigate.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "common/clock.h"
 #include "common/mem.h"
+#include "server/mitigate/checkpoint.h"
 #include "server/mitigate/job.h"
 #include "server/mitigate/mitigate_score.h"
+#include "server/mitigate/report.h"
+#include "server/nn/kernels.h"
 
 struct stage_row {
     enum job_stage stage;
@@ -21,8 +26,9 @@ static const struct stage_row stages[STAGE_COUNT] = {
     {STAGE_EVALUATE, 0.06, stage_evaluate}, {STAGE_EXPORT, 0.01, stage_export},
 };
 
-static const double REPORT_INTERVAL = 0.2; /* seconds between two progress calls within a stage */
-static const double ETA_FROM = 0.03;       /* share of the job from which its pace says something */
+static const double REPORT_INTERVAL = 0.2;                  /* seconds between two progress calls within a stage */
+static const uint64_t CHECKPOINT_MAX = (uint64_t)512 << 20; /* bytes; beyond, a job goes on unrecorded */
+static const double ETA_FROM = 0.03;                        /* share of the job from which its pace says something */
 
 const atomic_bool *job_cancel(const struct job *job) {
     return job->hooks == NULL ? NULL : job->hooks->cancel;
@@ -73,7 +79,9 @@ struct invert_data job_invert_data(const struct job *job, const float *mask, con
                                 .classes = job->info.classes,
                                 .mask = mask,
                                 .fill = fill,
-                                .cancel = job_cancel(job)};
+                                .units = job->units->unit_count,
+                                .cancel = job_cancel(job),
+                                .memo = job->checkpoint != NULL ? &job->memo : NULL};
 }
 
 void job_mask_from_bits(size_t units, const uint8_t *prune, float *mask) {
@@ -85,7 +93,39 @@ void job_mask_from_bits(size_t units, const uint8_t *prune, float *mask) {
 static void job_deinit(struct job *job) {
     score_free(job->score);
     for (size_t i = 0; job->after != NULL && i < TRIGGER_FAMILY_COUNT * job->info.classes; i++) {
+static bool recall_inversion(void *user, const char key[DIGEST_HEX_SIZE], void *state, size_t size) {
+    return checkpoint_recall(user, CHECKPOINT_INVERSION, key, state, size);
+}
+
+static void keep_inversion(void *user, const char key[DIGEST_HEX_SIZE], const void *state, size_t size) {
+    checkpoint_keep(user, CHECKPOINT_INVERSION, key, state, size);
+}
+
+/* After the first stage, which knows what the job's results depend on. */
+static enum status open_checkpoint(struct job *job, struct error *error) {
+    struct rlimit limit;
+    uint64_t max_bytes = CHECKPOINT_MAX;
+    json_t *depends = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:o}", "version", ONP_VERSION, "kernels",
+                                kernels()->name, "model", job->model_sha256, "samples", job->samples_sha256, "method",
+                                job->request->method, "seed", (json_int_t)job->request->seed, "backend",
+                                report_backend(), "parameters", parameters_write(&job->parameters));
+    char *binding = depends != NULL ? json_dumps(depends, JSON_SORT_KEYS | JSON_COMPACT) : NULL;
+    json_decref(depends);
+    if (binding == NULL) {
+        return error_no_memory(error, "a checkpoint");
+    }
+    /* A limit on files would end the process when the file reaches it. */
+    if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < max_bytes) {
+        max_bytes = limit.rlim_cur;
+    }
+    const enum status status = checkpoint_open(job->request->checkpoint, binding, max_bytes, &job->checkpoint, error);
+    free(binding); /* of jansson */
+    job->memo = (struct invert_memo){job->checkpoint, recall_inversion, keep_inversion};
+    return status;
+}
+
         trigger_free(job->after[i]);
+    checkpoint_close(job->checkpoint);
     }
     mem_free(job->after);
     mem_free(job->logits1);
@@ -130,13 +170,22 @@ static enum status run_stages(struct job *job, struct error *error) {
             return error_set(error, STATUS_CANCELLED, job_stage_name(job->stage), "cancelled");
         }
         job_progress(job, 0, 0, "");
-        const enum status status = stages[i].run(job, error);
+        if (job->stage == STAGE_EXPORT && job->checkpoint != NULL) {
+            job_trace(job, json_pack("{s:s, s:I, s:I}", "event", "checkpoint", "recalled",
+                                     (json_int_t)checkpoint_recalled(job->checkpoint), "computed",
+                                     (json_int_t)checkpoint_kept(job->checkpoint)));
+        }
+        enum status status = stages[i].run(job, error);
+        if (status == STATUS_OK && job->stage == STAGE_LOAD && job->request->checkpoint != NULL) {
+            status = open_checkpoint(job, error);
+        }
         if (status != STATUS_OK) {
             return status;
         }
         job->stage_seconds[i] = clock_seconds() - start;
     }
     job_progress(job, 1, 1, "");
+        checkpoint_sync(job->checkpoint);
     return STATUS_OK;
 }
 

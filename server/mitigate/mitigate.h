@@ -20,6 +20,9 @@ struct mitigate_request {
     const json_t *parameters; /* object or NULL for the defaults; checked again here */
     uint64_t seed;
     size_t threads; /* 0: one a core */
+    /* File to go on from, if it holds what an earlier run of this very job left, and to keep what is done in (checkpoint.h);
+     * NULL: none. The result is the same with and without. */
+    const char *checkpoint;
 };
 
 struct mitigate_progress {

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/mem.h"
+#include "server/mitigate/checkpoint.h"
 #include "server/nn/loss.h"
 
 enum { FRONT_MAX = 48 };
@@ -150,6 +151,33 @@ enum status score_mask(struct score *s, const uint8_t *bits, struct score_parts 
         front_insert(s, bits, parts);
     }
     return status;
+enum status score_repaired(struct score *s, const float *mask, const float *fill, struct score_parts *parts,
+                           struct error *error) {
+    struct checkpoint *checkpoint = s->job->checkpoint;
+    const size_t bytes = s->job->units->unit_count * sizeof *mask;
+    char key[DIGEST_HEX_SIZE];
+    if (checkpoint == NULL) {
+        return compute(s, mask, fill, parts, error);
+    }
+    struct digest *digest = digest_new();
+    if (digest == NULL) {
+        return error_no_memory(error, "a score's key");
+    }
+    digest_update(digest, &s->bank_count, sizeof s->bank_count);
+    digest_update(digest, mask, bytes);
+    digest_update(digest, fill, bytes);
+    digest_finish(digest, key);
+    digest_free(digest);
+    if (checkpoint_recall(checkpoint, CHECKPOINT_SCORE, key, parts, sizeof *parts)) {
+        return STATUS_OK;
+    }
+    const enum status status = compute(s, mask, fill, parts, error);
+    if (status == STATUS_OK) {
+        checkpoint_keep(checkpoint, CHECKPOINT_SCORE, key, parts, sizeof *parts);
+    }
+    return status;
+}
+
 }
 
 enum status score_refresh(struct score *s, struct error *error) {

@@ -161,6 +161,10 @@ static void cpu_name(char *out, size_t size) {
     }
 }
 
+const char *report_backend(void) {
+    return backend_name;
+}
+
 static json_t *provenance_section(const struct job *job) {
     char cpu[128];
     cpu_name(cpu, sizeof cpu);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "common/mem.h"
+#include "server/mitigate/checkpoint.h"
 #include "server/mitigate/mitigate_score.h"
 #include "server/nn/loss.h"
 #include "server/nn/optim.h"
@@ -124,6 +125,38 @@ static double loss_of(const struct job *job, const struct score_parts *parts, do
     return clean_weight * parts->clean_kl + job->parameters.trigger_weight * parts->trigger_kl;
 }
 
+/* t->gains after all steps: recalled, or computed. */
+static enum status tune(struct tuner *t, const float *mask, const float *fill, size_t steps, uint64_t stream,
+                        struct error *error) {
+    struct checkpoint *checkpoint = t->job->checkpoint;
+    const size_t bytes = t->job->units->unit_count * sizeof *mask;
+    const uint64_t what[] = {steps, stream, t->job->exposure->bank_count};
+    char key[DIGEST_HEX_SIZE];
+    struct digest *digest = digest_new();
+    if (digest == NULL) {
+        return error_no_memory(error, "a retuning's key");
+    }
+    digest_update(digest, what, sizeof what);
+    digest_update(digest, &t->tuning.clean_weight, sizeof t->tuning.clean_weight);
+    digest_update(digest, mask, bytes);
+    digest_update(digest, fill, bytes);
+    digest_finish(digest, key);
+    digest_free(digest);
+    if (checkpoint_recall(checkpoint, CHECKPOINT_RETUNE, key, t->gains, bytes)) {
+        return STATUS_OK;
+    }
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < steps && status == STATUS_OK; i++) {
+        /* The rate falls to a tenth, so that the last steps settle. */
+        adam_set_learning_rate(t->adam, 0.01F * (1.0F - 0.9F * (float)i / (float)steps));
+        status = step(t, mask, fill, error);
+    }
+    if (status == STATUS_OK) {
+        checkpoint_keep(checkpoint, CHECKPOINT_RETUNE, key, t->gains, bytes);
+    }
+    return status;
+}
+
 enum status retune(struct job *job, float *mask, const float *fill, size_t steps, double clean_weight, uint64_t stream,
                    bool *kept, struct error *error) {
     struct tuner t;
@@ -131,10 +164,8 @@ enum status retune(struct job *job, float *mask, const float *fill, size_t steps
     *kept = false;
     enum status status = tuner_init(&t, job, mask, stream, error);
     t.tuning.clean_weight = clean_weight;
-    for (size_t i = 0; i < steps && status == STATUS_OK; i++) {
-        /* The rate falls to a tenth, so that the last steps settle. */
-        adam_set_learning_rate(t.adam, 0.01F * (1.0F - 0.9F * (float)i / (float)steps));
-        status = step(&t, mask, fill, error);
+    if (status == STATUS_OK) {
+        status = tune(&t, mask, fill, steps, stream, error);
     }
     if (status == STATUS_OK) {
         status = score_repaired(job->score, mask, fill, &before, error);

@@ -76,6 +76,30 @@ void adam_step(struct adam *adam, float *restrict parameters, const float *restr
     }
 }
 
+size_t adam_state_size(const struct adam *adam) {
+    return 2 * adam->count * sizeof(float) + 2 * sizeof(double);
+}
+
+void adam_save(const struct adam *adam, void *state) {
+    const size_t bytes = adam->count * sizeof(float);
+    const double powers[2] = {adam->beta1_power, adam->beta2_power};
+    char *to = state;
+    memcpy(to, powers, sizeof powers);
+    memcpy(to + sizeof powers, adam->m, bytes);
+    memcpy(to + sizeof powers + bytes, adam->v, bytes);
+}
+
+void adam_load(struct adam *adam, const void *state) {
+    const size_t bytes = adam->count * sizeof(float);
+    double powers[2];
+    const char *from = state;
+    memcpy(powers, from, sizeof powers);
+    memcpy(adam->m, from + sizeof powers, bytes);
+    memcpy(adam->v, from + sizeof powers + bytes, bytes);
+    adam->beta1_power = powers[0];
+    adam->beta2_power = powers[1];
+}
+
 struct sgd {
     size_t count;
     struct sgd_options options;

@@ -16,6 +16,10 @@ void adam_free(struct adam *adam);
 void adam_set_learning_rate(struct adam *adam, float learning_rate);
 void adam_step(struct adam *adam, float *parameters, const float *gradient);
 void adam_reset(struct adam *adam);
+/* The running means as bytes, for checkpoints: adam_state_size() of them, for an optimiser over as many values. */
+size_t adam_state_size(const struct adam *adam);
+void adam_save(const struct adam *adam, void *state);
+void adam_load(struct adam *adam, const void *state);
 
 /* SGD with (Nesterov) momentum and L2 weight decay. */
 struct sgd_options {
