@@ -90,9 +90,6 @@ void job_mask_from_bits(size_t units, const uint8_t *prune, float *mask) {
     }
 }
 
-static void job_deinit(struct job *job) {
-    score_free(job->score);
-    for (size_t i = 0; job->after != NULL && i < TRIGGER_FAMILY_COUNT * job->info.classes; i++) {
 static bool recall_inversion(void *user, const char key[DIGEST_HEX_SIZE], void *state, size_t size) {
     return checkpoint_recall(user, CHECKPOINT_INVERSION, key, state, size);
 }
@@ -124,8 +121,11 @@ static enum status open_checkpoint(struct job *job, struct error *error) {
     return status;
 }
 
-        trigger_free(job->after[i]);
+static void job_deinit(struct job *job) {
     checkpoint_close(job->checkpoint);
+    score_free(job->score);
+    for (size_t i = 0; job->after != NULL && i < TRIGGER_FAMILY_COUNT * job->exposure->columns; i++) {
+        trigger_free(job->after[i]);
     }
     mem_free(job->after);
     mem_free(job->logits1);
@@ -182,10 +182,10 @@ static enum status run_stages(struct job *job, struct error *error) {
         if (status != STATUS_OK) {
             return status;
         }
+        checkpoint_sync(job->checkpoint);
         job->stage_seconds[i] = clock_seconds() - start;
     }
     job_progress(job, 1, 1, "");
-        checkpoint_sync(job->checkpoint);
     return STATUS_OK;
 }
 

@@ -118,7 +118,7 @@ static void front_insert(struct score *s, const uint8_t *bits, const struct scor
     s->front_count = kept + 1;
 }
 
-enum status score_repaired(struct score *s, const float *mask, const float *fill, struct score_parts *parts,
+static enum status compute(struct score *s, const float *mask, const float *fill, struct score_parts *parts,
                            struct error *error) {
     const struct job *job = s->job;
     const size_t classes = job->info.classes, groups = 1 + s->bank_count;
@@ -143,14 +143,6 @@ enum status score_repaired(struct score *s, const float *mask, const float *fill
     return STATUS_OK;
 }
 
-enum status score_mask(struct score *s, const uint8_t *bits, struct score_parts *parts, struct error *error) {
-    job_mask_from_bits(s->job->units->unit_count, bits, s->mask);
-    const enum status status = score_repaired(s, s->mask, s->job->stats0->mean, parts, error);
-    if (status == STATUS_OK) {
-        s->evaluations++;
-        front_insert(s, bits, parts);
-    }
-    return status;
 enum status score_repaired(struct score *s, const float *mask, const float *fill, struct score_parts *parts,
                            struct error *error) {
     struct checkpoint *checkpoint = s->job->checkpoint;
@@ -178,6 +170,14 @@ enum status score_repaired(struct score *s, const float *mask, const float *fill
     return status;
 }
 
+enum status score_mask(struct score *s, const uint8_t *bits, struct score_parts *parts, struct error *error) {
+    job_mask_from_bits(s->job->units->unit_count, bits, s->mask);
+    const enum status status = score_repaired(s, s->mask, s->job->stats0->mean, parts, error);
+    if (status == STATUS_OK) {
+        s->evaluations++;
+        front_insert(s, bits, parts);
+    }
+    return status;
 }
 
 enum status score_refresh(struct score *s, struct error *error) {
