@@ -44,7 +44,7 @@ static json_t *job_links(const struct store_job *job) {
     (void)snprintf(events, sizeof(events), PATH_JOBS "/%s/events", job->id);
     (void)snprintf(result, sizeof(result), PATH_JOBS "/%s/result", job->id);
     (void)snprintf(artifacts, sizeof(artifacts), PATH_JOBS "/%s/artifacts", job->id);
-    if (!job->has_result) {
+    if (job->summary == NULL) {
         return json_pack("{s:s}", "events", events);
     }
     return json_pack("{s:s, s:s, s:s}", "events", events, "result", result, "artifacts", artifacts);
@@ -54,12 +54,12 @@ json_t *api_job_json(const struct store_job *job) {
     json_t *json = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:o}", "id", job->id, "object", "job", "state",
                              job_state_name(job->state), "method", job->method, "model_id", job->model_id, "samples_id",
                              job->samples_id, "probe_id", text_or_null(job->probe_id));
-    json_t *rest =
-        json_pack("{s:O, s:I, s:i, s:O, s:o, s:I, s:I, s:b, s:o, s:o}", "parameters", job->parameters, "seed",
-                  (json_int_t)job->seed, "priority", job->priority, "labels", job->labels, "deadline_s",
-                  job->deadline_s > 0 ? json_real(job->deadline_s) : json_null(), "attempt", (json_int_t)job->attempt,
-                  "max_attempts", (json_int_t)job->max_attempts, "cancel_requested", job->cancel_requested ? 1 : 0,
-                  "progress", store_progress_json(&job->progress), "problem", problem_or_null(&job->problem));
+    json_t *rest = json_pack(
+        "{s:O, s:I, s:i, s:O, s:o, s:I, s:I, s:b, s:o, s:o, s:O?}", "parameters", job->parameters, "seed",
+        (json_int_t)job->seed, "priority", job->priority, "labels", job->labels, "deadline_s",
+        job->deadline_s > 0 ? json_real(job->deadline_s) : json_null(), "attempt", (json_int_t)job->attempt,
+        "max_attempts", (json_int_t)job->max_attempts, "cancel_requested", job->cancel_requested ? 1 : 0, "progress",
+        store_progress_json(&job->progress), "problem", problem_or_null(&job->problem), "summary", job->summary);
     json_t *times = json_pack("{s:o, s:o, s:o, s:o, s:o}", "created_at", api_time_json(job->created_ms), "started_at",
                               api_time_json(job->started_ms), "finished_at", api_time_json(job->finished_ms),
                               "updated_at", api_time_json(job->updated_ms), "links", job_links(job));

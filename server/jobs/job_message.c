@@ -135,13 +135,17 @@ enum status job_message_parse_request(const char *line, size_t length, struct jo
 static enum status read_progress(struct json_reader *reader, struct store_progress *progress, struct error *error) {
     const char *stage = "";
     const char *message = "";
-    *progress = (struct store_progress){.eta_s = -1, .best_reward = (double)NAN};
+    *progress = (struct store_progress){
+        .eta_s = -1, .best_reward = (double)NAN, .mean_reward = (double)NAN, .greedy_reward = (double)NAN};
     (void)json_get_string(reader, "stage", JSON_REQUIRED, 32, &stage);
     (void)json_get_u64(reader, "step", JSON_REQUIRED, 0, INT64_MAX, &progress->step);
     (void)json_get_u64(reader, "total", JSON_REQUIRED, 0, INT64_MAX, &progress->total);
     (void)json_get_double(reader, "fraction", JSON_REQUIRED, 0, 1, &progress->fraction);
     (void)json_get_double(reader, "eta_s", JSON_OPTIONAL, 0, ETA_MAX_S, &progress->eta_s);
     (void)json_get_double(reader, "best_reward", JSON_OPTIONAL, -HUGE_VAL, HUGE_VAL, &progress->best_reward);
+    (void)json_get_u64(reader, "evaluations", JSON_REQUIRED, 0, INT64_MAX, &progress->evaluations);
+    (void)json_get_double(reader, "mean_reward", JSON_OPTIONAL, -HUGE_VAL, HUGE_VAL, &progress->mean_reward);
+    (void)json_get_double(reader, "greedy_reward", JSON_OPTIONAL, -HUGE_VAL, HUGE_VAL, &progress->greedy_reward);
     (void)json_get_string(reader, "message", JSON_REQUIRED, STORE_MESSAGE_SIZE - 1, &message);
     enum status status = json_reader_finish(reader);
     if (status != STATUS_OK) {
@@ -212,11 +216,18 @@ end:
     return status;
 }
 
+static double finite_or_nan(double value) {
+    return isfinite(value) ? value : (double)NAN;
+}
+
 void job_message_from_stages(const struct mitigate_progress *from, struct store_progress *to) {
     *to = (struct store_progress){.stage = from->stage, .step = from->step, .total = from->total};
     to->fraction = from->fraction >= 0 && from->fraction <= 1 ? from->fraction : 0;
     to->eta_s = from->eta_s >= 0 && from->eta_s <= ETA_MAX_S ? from->eta_s : -1;
-    to->best_reward = isfinite(from->best_reward) ? from->best_reward : (double)NAN;
+    to->best_reward = finite_or_nan(from->best_reward);
+    to->evaluations = from->evaluations;
+    to->mean_reward = finite_or_nan(from->mean_reward);
+    to->greedy_reward = finite_or_nan(from->greedy_reward);
     (void)snprintf(to->message, sizeof to->message, "%s", from->message != NULL ? from->message : "");
     store_progress_clean(to);
 }

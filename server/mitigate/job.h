@@ -39,6 +39,7 @@ struct job {
     struct rng rng; /* never drawn from: see rng_stream() */
     double started, last_report, fraction;
     double best_reward; /* NaN before the search */
+    double mean_reward; /* of the masks of PPO's latest iteration; NaN before */
     enum job_stage stage;
     double stage_seconds[STAGE_COUNT];
     json_t *trace;                 /* array of the events that trace.jsonl gets */

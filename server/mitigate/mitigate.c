@@ -57,6 +57,9 @@ void job_progress(struct job *job, size_t step, size_t total, const char *messag
         .fraction = job->fraction,
         .eta_s = job->fraction >= ETA_FROM ? elapsed * (1.0 - job->fraction) / job->fraction : -1.0,
         .best_reward = job->best_reward,
+        .evaluations = job->score == NULL ? 0 : score_evaluations(job->score),
+        .mean_reward = job->mean_reward,
+        .greedy_reward = isnan(job->best_reward) ? (double)NAN : job->reward_greedy,
         .message = message == NULL ? "" : message,
     };
     job->hooks->progress(job->hooks->user, &progress);
@@ -191,7 +194,11 @@ static enum status run_stages(struct job *job, struct error *error) {
 
 enum status mitigate_run(const struct mitigate_request *request, const struct mitigate_hooks *hooks, json_t **report,
                          struct error *error) {
-    struct job job = {.request = request, .hooks = hooks, .best_reward = (double)NAN, .started = clock_seconds()};
+    struct job job = {.request = request,
+                      .hooks = hooks,
+                      .best_reward = (double)NAN,
+                      .mean_reward = (double)NAN,
+                      .started = clock_seconds()};
     enum status status = mitigate_check_parameters(request->method, request->parameters, error);
     if (status == STATUS_OK) {
         status = parameters_read(request->parameters, &job.parameters, error);

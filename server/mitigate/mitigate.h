@@ -27,11 +27,13 @@ struct mitigate_request {
 
 struct mitigate_progress {
     enum job_stage stage;
-    size_t step, total;  /* within the stage */
-    double fraction;     /* of the whole job, in [0, 1], never goes back */
-    double eta_s;        /* seconds left, < 0 if not known yet */
-    double best_reward;  /* NaN before the search */
-    const char *message; /* short, for people: "class 3: patch trigger of 4.1 pixels" ; "" if none */
+    size_t step, total;                /* within the stage */
+    double fraction;                   /* of the whole job, in [0, 1], never goes back */
+    double eta_s;                      /* seconds left, < 0 if not known yet */
+    double best_reward;                /* NaN before the search */
+    size_t evaluations;                /* masks scored so far */
+    double mean_reward, greedy_reward; /* of PPO's latest masks, of greedy; NaN: not known */
+    const char *message;               /* short, for people: "class 3: patch trigger of 4.1 pixels" ; "" if none */
 };
 
 struct mitigate_hooks {

@@ -88,6 +88,7 @@ static enum status after_iteration(void *user, const struct ppo_progress *progre
     struct job *job = watch->job;
     const struct parameters *p = &job->parameters;
     job->best_reward = progress->reward_best;
+    job->mean_reward = progress->reward_mean;
     curve_point(job, score_evaluations(job->score), progress->reward_best, progress->reward_mean);
     job_progress(job, 35 + 35 * progress->iteration / progress->iterations, 100, "policy search");
     if (progress->iteration % p->adversary_every != 0 || watch->joined >= p->adversary_rounds) {

@@ -138,7 +138,8 @@ static enum status claim(struct store_write *write, void *user, struct error *er
         &query, &write->sql,
         "UPDATE jobs SET state = 'starting', version = version + 1, attempt = attempt + 1, lease_until_ms = ?,"
         " started_ms = ?, updated_ms = ?2, stage = NULL, step = 0, total = 0, fraction = 0, eta_s = NULL,"
-        " best_reward = NULL, message = '', noted_fraction = 0, noted_ms = 0"
+        " best_reward = NULL, evaluations = 0, mean_reward = NULL, greedy_reward = NULL, message = '', noted_fraction "
+        "= 0, noted_ms = 0"
         " WHERE id = (SELECT id FROM jobs WHERE state = 'queued' ORDER BY priority DESC, id LIMIT 1)"
         " RETURNING id, attempt",
         error);
@@ -387,7 +388,15 @@ static enum status succeed(struct store_write *write, void *user, struct error *
         status = insert_artifact(write, move->id, &move->artifacts[i], error);
     }
     if (status == STATUS_OK) {
-        status = store_query_init(&query, &write->sql, "INSERT INTO results (job_id, report) VALUES (?, ?)", error);
+        status = store_query_init(&query, &write->sql,
+                                  "INSERT INTO results (job_id, report, summary) VALUES (?1, ?2,"
+                                  " json_object('verdict', json_extract(?2, '$.verdict'),"
+                                  " 'accuracy_before', json_extract(?2, '$.accuracy.before'),"
+                                  " 'accuracy_after', json_extract(?2, '$.accuracy.after'),"
+                                  " 'asr_before', json_extract(?2, '$.probe.asr_before'),"
+                                  " 'asr_after', json_extract(?2, '$.probe.asr_after'),"
+                                  " 'pruned_units', json_extract(?2, '$.pruned_units')))",
+                                  error);
     }
     if (status == STATUS_OK) {
         store_query_text(&query, move->id);

@@ -15,9 +15,10 @@ enum { DEFAULT_ATTEMPTS = 3, LABEL_LENGTH_MAX = 256, FILTER_TEXT_MAX = 4096 };
 #define JOB_COLUMNS                                                                                                    \
     "id, state, version, attempt, losses, max_attempts, model_id, samples_id, probe_id, method, parameters, seed,"     \
     " priority, deadline_s, cancel_requested, stage, step, total, fraction, eta_s, best_reward, message,"              \
+    " evaluations, mean_reward, greedy_reward,"                                                                        \
     " problem_status, problem_where, problem_message, created_ms, started_ms, finished_ms, updated_ms,"                \
     " (SELECT json_group_object(key, value) FROM labels WHERE labels.job_id = jobs.id),"                               \
-    " EXISTS (SELECT 1 FROM results WHERE results.job_id = jobs.id)"
+    " (SELECT summary FROM results WHERE results.job_id = jobs.id)"
 
 enum column {
     COLUMN_ID,
@@ -42,6 +43,9 @@ enum column {
     COLUMN_ETA,
     COLUMN_BEST_REWARD,
     COLUMN_MESSAGE,
+    COLUMN_EVALUATIONS,
+    COLUMN_MEAN_REWARD,
+    COLUMN_GREEDY_REWARD,
     COLUMN_PROBLEM_STATUS,
     COLUMN_PROBLEM_WHERE,
     COLUMN_PROBLEM_MESSAGE,
@@ -50,12 +54,13 @@ enum column {
     COLUMN_FINISHED,
     COLUMN_UPDATED,
     COLUMN_LABELS,
-    COLUMN_HAS_RESULT,
+    COLUMN_SUMMARY,
 };
 
 void store_job_deinit(struct store_job *job) {
     json_decref(job->parameters);
     json_decref(job->labels);
+    json_decref(job->summary);
     *job = (struct store_job){0};
 }
 
@@ -75,6 +80,9 @@ static void read_progress(const struct store_query *query, struct store_progress
     progress->fraction = store_column_real(query, COLUMN_FRACTION);
     progress->eta_s = store_column_is_null(query, COLUMN_ETA) ? -1.0 : store_column_real(query, COLUMN_ETA);
     progress->best_reward = store_column_real(query, COLUMN_BEST_REWARD);
+    progress->evaluations = store_column_u64(query, COLUMN_EVALUATIONS);
+    progress->mean_reward = store_column_real(query, COLUMN_MEAN_REWARD);
+    progress->greedy_reward = store_column_real(query, COLUMN_GREEDY_REWARD);
     store_column_text(query, COLUMN_MESSAGE, progress->message, sizeof progress->message);
 }
 
@@ -107,7 +115,6 @@ static enum status read_row(const struct store_query *query, struct store_job *j
     job->priority = (int)store_column_i64(query, COLUMN_PRIORITY);
     job->deadline_s = store_column_real(query, COLUMN_DEADLINE);
     job->cancel_requested = store_column_i64(query, COLUMN_CANCEL_REQUESTED) != 0;
-    job->has_result = store_column_i64(query, COLUMN_HAS_RESULT) != 0;
     job->created_ms = store_column_i64(query, COLUMN_CREATED);
     job->started_ms = store_column_i64(query, COLUMN_STARTED);
     job->finished_ms = store_column_i64(query, COLUMN_FINISHED);
@@ -115,7 +122,13 @@ static enum status read_row(const struct store_query *query, struct store_job *j
     read_progress(query, &job->progress);
     read_problem(query, &job->problem);
     enum status status = store_column_json(query, COLUMN_PARAMETERS, &job->parameters, error);
-    return status == STATUS_OK ? store_column_json(query, COLUMN_LABELS, &job->labels, error) : status;
+    if (status == STATUS_OK) {
+        status = store_column_json(query, COLUMN_LABELS, &job->labels, error);
+    }
+    if (status == STATUS_OK && !store_column_is_null(query, COLUMN_SUMMARY)) {
+        status = store_column_json(query, COLUMN_SUMMARY, &job->summary, error);
+    }
+    return status;
 }
 
 enum status store_job_load(struct store_sql *sql, const char *id, struct store_job *job, struct error *error) {

@@ -27,6 +27,9 @@ struct store_progress {
     double fraction;      /* of the job, [0, 1] */
     double eta_s;         /* < 0: not known */
     double best_reward;   /* NaN: none yet */
+    /* of the search: masks scored so far, the mean reward of the latest ones, what greedy reached; 0, NaN: not known */
+    uint64_t evaluations;
+    double mean_reward, greedy_reward;
     char message[STORE_MESSAGE_SIZE];
 };
 
@@ -59,7 +62,7 @@ struct store_job {
     int priority;
     double deadline_s; /* 0: none */
     bool cancel_requested;
-    bool has_result;
+    json_t *summary; /* of the result, see store_job_succeed(); NULL: there is no result */
     struct store_progress progress;
     struct error problem; /* of a failed job; status STATUS_OK otherwise */
     int64_t created_ms;
@@ -114,7 +117,8 @@ struct store_artifact_file {
     const char *name; /* ARTIFACT_MODEL ... */
     const char *path; /* a regular file on the disk of the data folder; moved away on success */
 };
-/* -> succeeded, with the report and files. All of it or nothing. `report` is borrowed. */
+/* -> succeeded, with the report and files. All of it or nothing. `report` is borrowed. The job's summary is taken from it: {verdict,
+ * accuracy_before, accuracy_after, asr_before, asr_after, pruned_units}, null for what it does not have. */
 enum status store_job_succeed(struct store *store, const char *id, uint64_t attempt, const json_t *report,
                               const struct store_artifact_file *files, size_t file_count, struct error *error);
 /* -> failed with status, place and message of `problem`. */
@@ -159,7 +163,8 @@ enum status store_artifact_list(struct store *store, const char *job_id, struct 
 enum status store_artifact_find(struct store *store, const char *job_id, const char *name,
                                 struct store_artifact *artifact, struct error *error);
 
-/* Progress as the JSON object of the API: {stage, step, total, fraction, eta_s, best_reward, message}, unknown values null.
+/* Progress as the JSON object of the API: {stage, step, total, fraction, eta_s, best_reward, evaluations,
+ * mean_reward, greedy_reward, message}, unknown values null.
  * New reference, NULL without memory. */
 json_t *store_progress_json(const struct store_progress *progress);
 /* Makes the message fit for JSON: one that was cut within a character, or is no UTF-8 at all, loses its odd bytes. */

@@ -14,12 +14,14 @@ enum { NOTE_MESSAGE_MS = 1000 };
 
 json_t *store_progress_json(const struct store_progress *progress) {
     bool staged = progress->stage < STAGE_COUNT;
-    return json_pack("{s:o, s:I, s:I, s:o, s:o, s:o, s:s}", "stage",
+    return json_pack("{s:o, s:I, s:I, s:o, s:o, s:o, s:I, s:o, s:o, s:s}", "stage",
                      staged ? json_string(job_stage_name(progress->stage)) : json_null(), "step",
                      (json_int_t)progress->step, "total", (json_int_t)progress->total, "fraction",
                      json_real_or_null(progress->fraction), "eta_s",
                      progress->eta_s < 0 ? json_null() : json_real_or_null(progress->eta_s), "best_reward",
-                     json_real_or_null(progress->best_reward), "message", progress->message);
+                     json_real_or_null(progress->best_reward), "evaluations", (json_int_t)progress->evaluations,
+                     "mean_reward", json_real_or_null(progress->mean_reward), "greedy_reward",
+                     json_real_or_null(progress->greedy_reward), "message", progress->message);
 }
 
 void store_progress_clean(struct store_progress *progress) {
@@ -127,9 +129,10 @@ static enum status write_progress(struct store_write *write, const struct store_
     enum status status =
         store_query_init(&query, &write->sql,
                          "UPDATE jobs SET version = version + 1, lease_until_ms = ?, stage = ?, step = ?, total = ?,"
-                         " fraction = ?, eta_s = ?, best_reward = ?, message = ?, updated_ms = ?,"
-                         " noted_fraction = iif(?10, ?5, noted_fraction), noted_ms = iif(?10, ?9, noted_ms)"
-                         " WHERE id = ?11",
+                         " fraction = ?, eta_s = ?, best_reward = ?, evaluations = ?, mean_reward = ?,"
+                         " greedy_reward = ?, message = ?, updated_ms = ?,"
+                         " noted_fraction = iif(?13, ?5, noted_fraction), noted_ms = iif(?13, ?12, noted_ms)"
+                         " WHERE id = ?14",
                          error);
     if (status == STATUS_OK) {
         store_query_i64(&query, pending->lease_until_ms);
@@ -139,6 +142,9 @@ static enum status write_progress(struct store_write *write, const struct store_
         store_query_real(&query, isnan(progress->fraction) ? 0.0 : progress->fraction);
         store_query_real(&query, progress->eta_s < 0 ? (double)NAN : progress->eta_s);
         store_query_real(&query, progress->best_reward);
+        store_query_u64(&query, progress->evaluations);
+        store_query_real(&query, progress->mean_reward);
+        store_query_real(&query, progress->greedy_reward);
         store_query_text(&query, progress->message);
         store_query_i64(&query, now);
         store_query_i64(&query, news ? 1 : 0);

@@ -72,7 +72,13 @@ static enum status write_artifact(const char *dir, const char *name, const char 
 /* Succeeds, or as the parameters say: {"fail": true}, {"hang": true} until cancelled. */
 static enum status run(const struct mitigate_request *request, const struct mitigate_hooks *hooks, json_t **report,
                        struct error *error) {
-    struct mitigate_progress progress = {STAGE_SEARCH, 1, 2, 0.5, 1.0, 0.25, "half"};
+    struct mitigate_progress progress = {.stage = STAGE_SEARCH,
+                                         .step = 1,
+                                         .total = 2,
+                                         .fraction = 0.5,
+                                         .eta_s = 1.0,
+                                         .best_reward = 0.25,
+                                         .message = "half"};
     char text[64];
 
     hooks->progress(hooks->user, &progress);

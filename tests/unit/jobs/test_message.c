@@ -53,6 +53,9 @@ static void progress_is_read_back(void **state) {
                                           .fraction = 0.5,
                                           .eta_s = -1,
                                           .best_reward = (double)NAN,
+                                          .evaluations = 12,
+                                          .mean_reward = -0.5,
+                                          .greedy_reward = (double)INFINITY,
                                           .message = "odd \xff bytes"};
     struct store_progress progress;
     job_message_from_stages(&odd, &progress);
@@ -66,6 +69,9 @@ static void progress_is_read_back(void **state) {
     assert_true(message.progress.fraction == 0.5);
     assert_true(message.progress.eta_s < 0);
     assert_true(isnan(message.progress.best_reward));
+    assert_int_equal(message.progress.evaluations, 12);
+    assert_true(message.progress.mean_reward == -0.5);
+    assert_true(isnan(message.progress.greedy_reward));
     assert_string_equal(message.progress.message, "odd ? bytes");
     mem_free(line);
 }

@@ -142,7 +142,8 @@ static void success_leaves_result_and_artifacts(void **state) {
     struct store_job job;
     assert_ok(store_job_find(f->store, id, &job, &error), &error);
     assert_int_equal(job.state, JOB_SUCCEEDED);
-    assert_true(job.has_result);
+    assert_string_equal(json_string_value(json_object_get(job.summary, "verdict")), "removed");
+    assert_true(json_is_null(json_object_get(job.summary, "asr_before")));
     assert_true(job.finished_ms >= job.started_ms);
     assert_true(job.progress.fraction == 1.0);
     store_job_deinit(&job);
@@ -362,7 +363,13 @@ static void progress_is_batched_and_noted(void **state) {
     struct error error = {0};
     char id[ID_SIZE];
     struct store_job job;
-    struct store_progress progress = {.stage = STAGE_SEARCH, .total = 1000, .eta_s = 12, .best_reward = 0.25};
+    struct store_progress progress = {.stage = STAGE_SEARCH,
+                                      .total = 1000,
+                                      .eta_s = 12,
+                                      .best_reward = 0.25,
+                                      .evaluations = 77,
+                                      .mean_reward = 0.125,
+                                      .greedy_reward = -1};
     fixture_job(f, 0, id);
     uint64_t attempt = claim_and_start(f, id);
     assert_ok(store_job_find(f->store, id, &job, &error), &error);
@@ -387,6 +394,9 @@ static void progress_is_batched_and_noted(void **state) {
     assert_int_equal(job.progress.stage, STAGE_SEARCH);
     assert_true(job.progress.eta_s == 12);
     assert_true(job.progress.best_reward == 0.25);
+    assert_int_equal(job.progress.evaluations, 77);
+    assert_true(job.progress.mean_reward == 0.125);
+    assert_true(job.progress.greedy_reward == -1);
     assert_string_equal(job.progress.message, "evaluation 1000");
     assert_in_range(job.version, version + 1, version + 20);
     store_job_deinit(&job);
