@@ -6,17 +6,22 @@
 #include "common/mem.h"
 #include "server/mitigate/checkpoint.h"
 #include "server/nn/loss.h"
+#include "server/nn/prefix_cache.h"
 
-enum { FRONT_MAX = 48 };
+enum {
+    FRONT_MAX = 48,
+    PREFIX_BYTES = 256 << 20 /* for activations that masks share */
+};
 
 struct score {
     struct job *job;
-    size_t samples;    /* score samples */
-    size_t bank_count; /* triggers in `images` */
-    float *images;     /* ((1 + bank_count) * samples, C, H, W): clean, then each trigger's */
-    float *p0;         /* (samples, K) */
-    float *logits;     /* ((1 + bank_count) * samples, K) */
-    float *mask;       /* (units) */
+    size_t samples;                /* score samples */
+    size_t bank_count;             /* triggers in `images` */
+    float *images;                 /* ((1 + bank_count) * samples, C, H, W): clean, then each trigger's */
+    float *p0;                     /* (samples, K) */
+    float *logits;                 /* ((1 + bank_count) * samples, K) */
+    float *mask;                   /* (units) */
+    struct prefix_cache *prefixes; /* over `images` */
     size_t evaluations;
     struct score_entry front[FRONT_MAX];
     size_t front_count;
@@ -26,6 +31,8 @@ static enum status make_images(struct score *s, struct error *error) {
     const struct job *job = s->job;
     const struct exposure *exposure = job->exposure;
     const size_t floats = job->image_floats, groups = 1 + exposure->bank_count, classes = job->info.classes;
+    prefix_cache_free(s->prefixes);
+    s->prefixes = NULL;
     mem_free(s->images);
     mem_free(s->logits);
     s->images = mem_alloc(groups * s->samples * floats, sizeof *s->images);
@@ -41,7 +48,7 @@ static enum status make_images(struct score *s, struct error *error) {
         }
     }
     s->bank_count = exposure->bank_count;
-    return STATUS_OK;
+    return prefix_cache_new(job->forward, groups * s->samples, PREFIX_BYTES, &s->prefixes, error);
 }
 
 enum status score_new(struct job *job, struct score **out, struct error *error) {
@@ -80,6 +87,7 @@ void score_free(struct score *s) {
     for (size_t i = 0; i < s->front_count; i++) {
         mem_free(s->front[i].bits);
     }
+    prefix_cache_free(s->prefixes);
     mem_free(s->images);
     mem_free(s->logits);
     mem_free(s->p0);
@@ -128,7 +136,7 @@ static enum status compute(struct score *s, const float *mask, const float *fill
                                    .fill = fill,
                                    .logits = s->logits,
                                    .cancel = job_cancel(job)};
-    const enum status status = engine_run(job->forward, &run, error);
+    const enum status status = prefix_cache_run(s->prefixes, &run, error);
     if (status != STATUS_OK) {
         return status;
     }

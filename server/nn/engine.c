@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/mem.h"
+#include "server/nn/backend.h"
 #include "server/nn/engine_private.h"
 
 enum {
@@ -132,6 +133,40 @@ static enum status allocate(struct engine *engine, struct error *error) {
     return STATUS_OK;
 }
 
+static void find_readers(struct engine *engine) {
+    const struct network *network = engine->network;
+
+    for (size_t i = 0; i < network->node_count; i++) {
+        const struct node *node = &network->nodes[i];
+        for (size_t k = 0; k < node->input_count; k++) {
+            if (node->inputs[k] != NETWORK_NONE) {
+                engine->read_until[node->inputs[k]] = i + 1;
+            }
+        }
+    }
+    if (network->output != NETWORK_NONE) { /* else the planner refuses the network */
+        engine->read_until[network->output] = network->node_count + 1;
+    }
+}
+
+/* What oneDNN runs of the forward pass of this engine. */
+static enum status new_programs(struct engine *engine, bool rank, struct error *error) {
+    const size_t chunk = engine->plan->chunk;
+    enum status status = STATUS_OK;
+
+    if (backend_runs_dnnl(engine->network)) {
+        status = backend_dnnl_program_new(engine->network, chunk, engine->threads, BACKEND_DNNL_F32, &engine->program,
+                                          error);
+    }
+    if (status == STATUS_OK && rank && backend_ranks_in_bf16(engine->network)) {
+        status = backend_dnnl_program_new(engine->network, chunk, engine->threads, BACKEND_DNNL_BF16,
+                                          &engine->rank_program, error);
+    }
+    engine->bytes += engine->program != NULL ? backend_dnnl_program_bytes(engine->program) : 0;
+    engine->bytes += engine->rank_program != NULL ? backend_dnnl_program_bytes(engine->rank_program) : 0;
+    return status;
+}
+
 enum status engine_new(const struct network *network, struct pool *pool, const struct engine_options *options,
                        struct engine **out, struct error *error) {
     struct engine *engine = mem_calloc(1, sizeof *engine);
@@ -148,10 +183,12 @@ enum status engine_new(const struct network *network, struct pool *pool, const s
     engine->live = mem_calloc(network->value_count, sizeof *engine->live);
     engine->pass = mem_calloc(network->node_count, sizeof *engine->pass);
     engine->param_offset = mem_calloc(network->value_count, sizeof *engine->param_offset);
-    if (engine->live == NULL || engine->pass == NULL || engine->param_offset == NULL) {
+    engine->read_until = mem_calloc(network->value_count, sizeof *engine->read_until);
+    if (engine->live == NULL || engine->pass == NULL || engine->param_offset == NULL || engine->read_until == NULL) {
         status = error_no_memory(error, "engine");
         goto fail;
     }
+    find_readers(engine);
     if (chunk == 0 && (status = choose_chunk(network, &chunk, error)) != STATUS_OK) {
         goto fail;
     }
@@ -165,6 +202,9 @@ enum status engine_new(const struct network *network, struct pool *pool, const s
     status = check_bytes(engine, options->max_bytes, error);
     if (status == STATUS_OK) {
         status = allocate(engine, error);
+    }
+    if (status == STATUS_OK) {
+        status = new_programs(engine, options->rank, error);
     }
     if (status != STATUS_OK) {
         goto fail;
@@ -185,7 +225,10 @@ void engine_free(struct engine *engine) {
         free_workspace(&engine->workspaces[i]);
     }
     mem_free(engine->workspaces);
+    backend_dnnl_program_free(engine->rank_program);
+    backend_dnnl_program_free(engine->program);
     mem_free(engine->lanes);
+    mem_free(engine->read_until);
     mem_free(engine->param_offset);
     mem_free(engine->pass);
     mem_free(engine->live);
@@ -201,11 +244,47 @@ size_t engine_bytes(const struct engine *engine) {
     return engine->bytes;
 }
 
+const struct network *engine_network(const struct engine *engine) {
+    return engine->network;
+}
+
+bool engine_value_crosses(const struct engine *engine, size_t value, size_t node) {
+    const struct value *v = &engine->network->values[value];
+
+    return v->kind != VALUE_CONSTANT && (v->kind == VALUE_INPUT || v->producer < node) &&
+           engine->read_until[value] > node;
+}
+
+size_t engine_cut_floats(const struct engine *engine, size_t node) {
+    size_t floats = 0;
+
+    for (size_t v = 0; v < engine->network->value_count; v++) {
+        floats += engine_value_crosses(engine, v, node) ? shape_count(&engine->network->values[v].shape) : 0;
+    }
+    return floats;
+}
+
+/* Whether the cuts of a run are in order and inside the network. */
+static bool cuts_in_order(const struct engine *engine, const struct engine_run *run) {
+    size_t next = run->start != NULL ? run->start->node + 1 : 0;
+
+    if (run->start != NULL && run->start->node >= engine->network->node_count) {
+        return false;
+    }
+    for (size_t i = 0; i < run->save_count; i++) {
+        if (run->saves[i].node < next || run->saves[i].node >= engine->network->node_count) {
+            return false;
+        }
+        next = run->saves[i].node + 1;
+    }
+    return true;
+}
+
 /* Refuses a run that asks for what the engine was not planned for, or that lacks what it needs. */
 static enum status check_run(const struct engine *engine, const struct engine_run *run, struct error *error) {
     const char *problem = NULL;
 
-    if (run->count > 0 && run->input == NULL && run->fill_input == NULL) {
+    if (run->count > 0 && run->input == NULL && run->fill_input == NULL && run->start == NULL) {
         problem = "no input";
     } else if ((run->loss != NULL || run->train) && !engine->plan->backward) {
         problem = "a loss or training on an engine that is planned for forward only";
@@ -213,6 +292,10 @@ static enum status check_run(const struct engine *engine, const struct engine_ru
         problem = "a gradient wanted without a loss";
     } else if (run->fill == NULL && (run->mask != NULL || run->mask_grad != NULL)) {
         problem = "a mask without its fill";
+    } else if ((run->start != NULL || run->save_count > 0) && (run->loss != NULL || run->train || run->tap != NULL)) {
+        problem = "a cut in a run with loss, training or tap";
+    } else if (!cuts_in_order(engine, run)) {
+        problem = "cuts that are out of order or outside the network";
     }
     if (problem != NULL) {
         return error_set(error, STATUS_INVALID, "", "failed to run network: got %s", problem);
@@ -249,6 +332,18 @@ static void mark_live(struct engine *engine, const struct engine_run *run) {
     engine->used_lanes = !sums                                      ? 0
                          : engine->chunk_count < engine->lane_count ? engine->chunk_count
                                                                     : engine->lane_count;
+}
+
+/* The program of this run, its weights up to date. */
+static void choose_program(struct engine *engine, const struct engine_run *run) {
+    const bool plain = run->loss != NULL || run->train || run->tap != NULL || run->start != NULL || run->save_count > 0;
+
+    engine->active = plain                                      ? NULL
+                     : run->rank && engine->rank_program != NULL ? engine->rank_program
+                                                                 : engine->program;
+    if (engine->active != NULL) {
+        backend_dnnl_program_prepare(engine->active, engine->pool, run->mask, run->fill);
+    }
 }
 
 /* Marks the Mask nodes of which no channel differs from 1. */
@@ -334,6 +429,7 @@ enum status engine_run(struct engine *engine, const struct engine_run *run, stru
     atomic_store(&engine->first_bad, SIZE_MAX);
     mark_live(engine, run);
     mark_pass(engine, run);
+    choose_program(engine, run);
     if (engine->used_lanes > 0) {
         pool_run(engine->pool, engine->used_lanes, lane_task, engine);
     } else {
@@ -342,6 +438,9 @@ enum status engine_run(struct engine *engine, const struct engine_run *run, stru
     engine->run = NULL;
     if (atomic_load(&engine->cancelled)) {
         return error_set(error, STATUS_CANCELLED, "", "failed to run network: got a request to stop");
+    }
+    if (engine->active != NULL && backend_dnnl_program_failed(engine->active)) {
+        return error_no_memory(error, "an operation of oneDNN");
     }
     size_t bad = atomic_load(&engine->first_bad);
     if (bad != SIZE_MAX) {

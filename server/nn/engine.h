@@ -19,6 +19,7 @@ struct engine_options {
     bool backward;          /* plan for backward as well */
     const bool *wants_grad; /* with backward: one a value; constants whose gradient is wanted. NULL: none */
     size_t max_bytes;       /* limit on all arenas together; 0: none */
+    bool rank;              /* plan for runs that only rank, too (engine_run.rank) */
 };
 
 /* `network` and `pool` are borrowed and must outlive the engine. */
@@ -27,6 +28,16 @@ enum status engine_new(const struct network *network, struct pool *pool, const s
 void engine_free(struct engine *engine);
 size_t engine_chunk(const struct engine *engine);
 size_t engine_bytes(const struct engine *engine); /* arenas and gradient buffers */
+const struct network *engine_network(const struct engine *engine);
+
+/* A cut of the network before node `node`, and the state of all samples there: what this node and those behind it read of what
+ * came before, value after value, (count, floats of the value) each. */
+struct engine_cut {
+    size_t node;
+    float *state; /* (count, engine_cut_floats(node)) */
+};
+/* Floats of one sample's state at the cut before `node` < node_count. */
+size_t engine_cut_floats(const struct engine *engine, size_t node);
 
 /* One run over `count` samples. Callbacks are called from the pool's threads, one chunk at a time a thread, never twice at
  * once for the same chunk; `first` is a multiple of engine_chunk() and n <= engine_chunk(), so first / chunk indexes a caller's
@@ -41,6 +52,9 @@ struct engine_run {
     const float *mask; /* (units) or NULL: all ones */
     const float *fill; /* (units); needed with mask */
     bool train;        /* BatchNorm by the chunk's own statistics (training only) */
+    /* The logits only rank candidates: they may be computed in bf16 (f32 sums) where that is faster, on an engine planned for
+     * it; 2 to 3 digits are right. Without effect in runs with loss, train, tap or a cut. */
+    bool rank;
 
     /* What a Mask node reads, before masking: (n, C, ...) of layer mask_layer. May be NULL. */
     void (*tap)(void *user, size_t mask_layer, size_t first, size_t n, const float *x);
@@ -56,6 +70,14 @@ struct engine_run {
     float *const *param_grad;
     /* After a training chunk: mean and (biased) variance of BatchNorm node `node` over this chunk, (C) each. May be NULL. */
     void (*batch_stats)(void *user, size_t node, size_t first, size_t n, const float *mean, const float *variance);
+
+    /* Prefixes, for runs without loss, train and tap. `start`: the run begins at this node from a state that an earlier run saved
+     * for the same samples, with the same mask and fill before the cut; input and fill_input are then not looked at, and
+     * the logits are those of a full run bit for bit. `saves`: states to write, by rising node, each behind `start`; their
+     * contents are undefined if the run fails. */
+    const struct engine_cut *start;
+    const struct engine_cut *saves;
+    size_t save_count;
 
     const atomic_bool *cancel; /* tested between chunks; STATUS_CANCELLED. May be NULL */
 };

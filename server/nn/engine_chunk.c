@@ -44,6 +44,26 @@ static void load_input(const struct engine *engine, struct engine_workspace *wor
     workspace->read[input] = workspace->write[input];
 }
 
+/* Where a chunk's part of each value of a state lies; with `save` it is written, else it is what readers of the value read.
+ * Nobody writes there: a row that works in place writes over its own buffer in the arena. */
+static void pass_cut(const struct engine *engine, struct engine_workspace *workspace, const struct engine_cut *cut,
+                     size_t first, size_t n, bool save) {
+    float *state = cut->state;
+
+    for (size_t v = 0; v < engine->network->value_count; v++) {
+        if (!engine_value_crosses(engine, v, cut->node)) {
+            continue;
+        }
+        const size_t floats = shape_count(&engine->network->values[v].shape);
+        if (save) {
+            memcpy(state + first * floats, workspace->read[v], n * floats * sizeof *state);
+        } else {
+            workspace->read[v] = state + first * floats;
+        }
+        state += engine->run->count * floats;
+    }
+}
+
 /* A Mask that changes nothing costs nothing: its readers read its input. In a forward plan this is safe only in place (else
  * the input may be gone before the output's last reader); in a backward plan the input is kept until the Mask's backward,
  * which is after all who read the output. */
@@ -92,9 +112,30 @@ bool engine_forward_chunk(struct engine *engine, struct engine_workspace *worksp
     size_t output = engine->network->output;
     size_t classes = engine->network->values[output].shape.dim[1];
 
-    load_input(engine, workspace, first, n);
-    for (size_t i = 0; i < engine->network->node_count; i++) {
+    const size_t thread = (size_t)(workspace - engine->workspaces);
+    size_t start = 0, saved = 0;
+
+    if (run->start != NULL) {
+        start = run->start->node;
+        pass_cut(engine, workspace, run->start, first, n, false);
+    } else {
+        load_input(engine, workspace, first, n);
+        if (engine->active != NULL) {
+            backend_dnnl_program_take(engine->active, thread, engine->network->input, n, workspace->read);
+        }
+    }
+    for (size_t i = start; i < engine->network->node_count; i++) {
+        if (saved < run->save_count && run->saves[saved].node == i) {
+            pass_cut(engine, workspace, &run->saves[saved++], first, n, true);
+        }
+        if (engine->active != NULL && backend_dnnl_program_step(engine->active, thread, i, n, workspace->read,
+                                                                workspace->write)) {
+            continue;
+        }
         forward_node(engine, workspace, i, first, n);
+        if (engine->active != NULL) {
+            backend_dnnl_program_take(engine->active, thread, engine->network->nodes[i].output, n, workspace->read);
+        }
     }
     const float *logits = workspace->read[output];
     if (run->logits != NULL) {

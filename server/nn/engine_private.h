@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "server/nn/backend_dnnl_program.h"
 #include "server/nn/engine.h"
 #include "server/nn/plan.h"
 
@@ -26,6 +27,8 @@ struct engine {
     struct engine_workspace *workspaces; /* pool_threads() */
     size_t threads;
     size_t bytes;
+    struct backend_dnnl_program *program;      /* forward in f32; NULL: the rows run */
+    struct backend_dnnl_program *rank_program; /* forward in bf16; NULL: as any other run */
 
     /* Sums over samples (mask_grad, param_grad) are kept in a fixed number of lanes: chunk c adds to lane c % lanes, the chunks
      * of a lane run in order in one thread, and at the end the lanes are added in order. So the result does not depend on
@@ -37,14 +40,18 @@ struct engine {
 
     /* State of the run in progress; read-only for the threads but for the atomics. */
     const struct engine_run *run;
+    struct backend_dnnl_program *active; /* NULL: the rows run */
     size_t chunk_count;
-    size_t used_lanes; /* 0: nothing is summed over samples */
-    bool *live;        /* one a value: this run wants its gradient, or one behind it */
-    bool *pass;        /* one a node: a Mask whose channels are all 1 in this run */
+    size_t used_lanes;  /* 0: nothing is summed over samples */
+    bool *live;         /* one a value: this run wants its gradient, or one behind it */
+    bool *pass;         /* one a node: a Mask whose channels are all 1 in this run */
+    size_t *read_until; /* one a value: nodes before this index read it; 0: none. node_count + 1 for the output */
     atomic_bool cancelled;
     atomic_size_t first_bad; /* lowest sample with non-finite logits; SIZE_MAX without */
 };
 
+/* Whether a value is part of the state at the cut before `node`. */
+bool engine_value_crosses(const struct engine *engine, size_t value, size_t node);
 /* Forward of samples first .. first + n; false if a logit is not finite (engine->first_bad then says where). */
 bool engine_forward_chunk(struct engine *engine, struct engine_workspace *workspace, size_t first, size_t n);
 /* Loss and backward of the same chunk. lane: where sums over samples are added, NULL without. */

@@ -281,17 +281,26 @@ size_t network_parameter_count(const struct network *network) {
     return count;
 }
 
+double network_node_macs(const struct network *network, size_t index) {
+    const struct node *node = &network->nodes[index];
+    const struct shape *out = &network->values[node->output].shape;
+
+    if (node->op == OP_MATMUL) {
+        const struct shape *x = &network->values[node->inputs[0]].shape;
+        return (double)x->dim[x->rank - 1] * (double)shape_count(out);
+    }
+    if ((node->op != OP_CONV && node->op != OP_GEMM) || node->input_count < 2) {
+        return 0.0;
+    }
+    /* Each output element is one dot product over a filter; there are as many filters as output channels. */
+    const double weights = (double)shape_count(&network->values[node->inputs[1]].shape);
+    return weights / (double)out->dim[1] * (double)shape_count(out);
+}
+
 double network_macs(const struct network *network) {
     double macs = 0.0;
     for (size_t i = 0; i < network->node_count; i++) {
-        const struct node *node = &network->nodes[i];
-        if ((node->op != OP_CONV && node->op != OP_GEMM) || node->input_count < 2) {
-            continue;
-        }
-        /* Each output element is one dot product over a filter; there are as many filters as output channels. */
-        const struct shape *out = &network->values[node->output].shape;
-        double weights = (double)shape_count(&network->values[node->inputs[1]].shape);
-        macs += weights / (double)out->dim[1] * (double)shape_count(out);
+        macs += network_node_macs(network, i);
     }
     return macs;
 }

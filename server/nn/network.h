@@ -178,8 +178,9 @@ enum status network_with_masks(const struct network *network, const struct mask_
 float *network_constant_data(const struct network *network, size_t value);
 /* Floats in all constants. */
 size_t network_parameter_count(const struct network *network);
-/* Multiply-adds of Conv and Gemm for one sample; for cost estimates. */
+/* Multiply-adds of Conv, Gemm and MatMul for one sample, of all nodes or of one; for cost estimates. */
 double network_macs(const struct network *network);
+double network_node_macs(const struct network *network, size_t node);
 const char *op_kind_name(enum op_kind op); /* "Conv", ... */
 
 #endif
