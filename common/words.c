@@ -20,7 +20,11 @@ static const char *const VERDICT_NAMES[VERDICT_COUNT] = {
     [VERDICT_REDUCED] = "reduced",
     [VERDICT_NO_BACKDOOR_FOUND] = "no_backdoor_found",
     [VERDICT_FAILED_BUDGET] = "failed_budget",
+    [VERDICT_UNJUDGED] = "unjudged",
 };
+
+static const char *const SCOPE_NAMES[SCOPE_COUNT] = {
+    [SCOPE_READ] = "read", [SCOPE_WRITE] = "write", [SCOPE_METRICS] = "metrics", [SCOPE_ADMIN] = "admin"};
 
 /* Index of `name` in `table`, or `count`. */
 static size_t find(const char *const *table, size_t count, const char *name) {
@@ -54,6 +58,14 @@ const char *job_stage_name(enum job_stage stage) {
 
 enum job_stage job_stage_from_name(const char *name) {
     return (enum job_stage)find(STAGE_NAMES, STAGE_COUNT, name);
+}
+
+const char *token_scope_name(enum token_scope scope) {
+    return name_at(SCOPE_NAMES, SCOPE_COUNT, (size_t)scope);
+}
+
+enum token_scope token_scope_from_name(const char *name) {
+    return (enum token_scope)find(SCOPE_NAMES, SCOPE_COUNT, name);
 }
 
 const char *verdict_name(enum verdict verdict) {

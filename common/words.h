@@ -38,8 +38,13 @@ enum job_stage {
 const char *job_stage_name(enum job_stage stage);
 enum job_stage job_stage_from_name(const char *name); /* STAGE_COUNT for an unknown word */
 
-enum verdict { VERDICT_REMOVED, VERDICT_REDUCED, VERDICT_NO_BACKDOOR_FOUND, VERDICT_FAILED_BUDGET, VERDICT_COUNT };
+enum verdict { VERDICT_REMOVED, VERDICT_REDUCED, VERDICT_NO_BACKDOOR_FOUND, VERDICT_FAILED_BUDGET, VERDICT_UNJUDGED, VERDICT_COUNT };
 const char *verdict_name(enum verdict verdict);
+
+/* What a token allows; sets of them are bits, 1 << scope. Admin allows everything. */
+enum token_scope { SCOPE_READ, SCOPE_WRITE, SCOPE_METRICS, SCOPE_ADMIN, SCOPE_COUNT };
+const char *token_scope_name(enum token_scope scope);
+enum token_scope token_scope_from_name(const char *name); /* SCOPE_COUNT for an unknown word */
 
 /* Files of a finished job. */
 #define ARTIFACT_MODEL "model.onnx"
@@ -50,6 +55,8 @@ const char *verdict_name(enum verdict verdict);
 #define PATH_MODELS "/v1/models"
 #define PATH_SAMPLES "/v1/samples"
 #define PATH_JOBS "/v1/jobs"
+#define PATH_TOKENS "/v1/tokens"
+#define PATH_UPLOADS "/v1/uploads"
 #define PATH_CAPABILITIES "/v1/capabilities"
 
 /* Exit codes of `onp`. */

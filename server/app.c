@@ -168,7 +168,9 @@ static enum status start_api(struct app *app, struct error *error) {
         .opset_min = ONNX_OPSET_MIN,
         .opset_max = ONNX_OPSET_MAX,
         .token = settings->token[0] != '\0' ? settings->token : NULL,
-        .check_host = settings_is_local(settings) && settings->token[0] == '\0',
+        .check_host = settings_is_local(settings),
+        .rate = settings->rate,
+        .rate_burst = settings->rate_burst,
         .max_upload = settings->max_upload,
         .min_free = settings->min_free,
         .wait_max_s = 120,
@@ -184,13 +186,15 @@ static enum status start_server(struct app *app, struct error *error) {
     config.route_count = api_route_count;
     config.context = app->api;
     config.guard = api_guard;
+    config.tick = api_tick;
     config.max_upload = app->settings->max_upload;
     config.connection_limit = (unsigned)app->settings->connections;
     return http_server_new(&app->loop, &config, &app->server, error);
 }
 
 /* Tells scripts where we are. */
-static enum status announce(const struct settings *settings, uint16_t port, struct error *error) {
+static enum status announce(const struct app *app, uint16_t port, struct error *error) {
+    const struct settings *settings = app->settings;
     bool v6 = strchr(settings->address, ':') != NULL;
     char url[320];
     size_t length;
@@ -204,9 +208,9 @@ static enum status announce(const struct settings *settings, uint16_t port, stru
     length = strlen(url);
     log_event(LOG_INFO, "listening", "onpd %s at %.*s, data in %s", ONP_VERSION, (int)length - 1, url,
               settings->data_dir);
-    if (settings->token[0] == '\0') {
+    if (api_is_open(app->api)) {
         log_event(settings_is_local(settings) ? LOG_INFO : LOG_WARN, "open_access",
-                  "no token is set: whoever reaches this address may do everything");
+                  "there is no token: whoever reaches this address may do everything");
     }
     if (settings->print_port) {
         (void)printf("%u\n", (unsigned)port);
@@ -220,13 +224,19 @@ static enum status start_listening(struct app *app, struct error *error) {
     uint16_t port = 0;
     enum status status = STATUS_OK;
 
+    if (!settings_is_local(settings) && !settings->insecure && api_is_open(app->api)) {
+        return error_set(error, STATUS_INVALID, "--listen",
+                         "failed to listen on %s: other machines reach it and there is no token; make one with onpd "
+                         "token create, or say --insecure",
+                         settings->address);
+    }
     if (settings->address[0] != '\0') {
         status = http_server_listen_tcp(app->server, settings->address, settings->port, &port, error);
     }
     if (status == STATUS_OK && settings->unix_path != NULL) {
         status = http_server_listen_unix(app->server, settings->unix_path, error);
     }
-    return status == STATUS_OK ? announce(settings, port, error) : status;
+    return status == STATUS_OK ? announce(app, port, error) : status;
 }
 
 enum status app_start(const struct settings *settings, struct app **app, struct error *error) {

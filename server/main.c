@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "common/words.h"
 #include "server/app.h"
+#include "server/cmd_token.h"
 #include "server/jobs/job_child.h"
 #include "server/settings.h"
 
@@ -37,6 +38,9 @@ int main(int argc, char **argv) {
     json_object_seed(0); /* once, before there are threads */
     if (argc > 1 && strcmp(argv[1], JOB_CHILD_ARGUMENT) == 0) {
         return job_child_main(argc, argv, &app_methods);
+    }
+    if (argc > 1 && strcmp(argv[1], "token") == 0) {
+        return cmd_token(argc - 1, argv + 1);
     }
     if (settings_load(&settings, argc, argv, &error) != STATUS_OK) {
         code = fail(&error, EXIT_USAGE);

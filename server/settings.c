@@ -32,6 +32,7 @@ static void set_defaults(struct settings *settings) {
     settings->drain_s = 10;
     settings->cancel_grace_s = 5;
     settings->check_timeout_s = 60;
+    settings->rate_burst = 200;
 }
 
 /* The table over one struct; rows that start an action and not a setting are marked by their place at the end. */
@@ -57,8 +58,11 @@ static void fill_table(struct settings *s, struct option table[TABLE_MAX]) {
          "from SIGTERM to SIGKILL of a job (default 5)"},
         {"check-timeout", 0, OPTION_DOUBLE, &s->check_timeout_s, 0, "SECONDS",
          "for one check of an upload (default 60)"},
+        {"rate", 0, OPTION_DOUBLE, &s->rate, 0, "N",
+         "requests a second of one token, or address without one (default 0: no limit)"},
+        {"rate-burst", 0, OPTION_DOUBLE, &s->rate_burst, 0, "N", "how many of them at once (default 200)"},
         {"token-file", 0, OPTION_STRING, &s->token_file, 0, "FILE",
-         "ask for the bearer token in FILE (also ONP_TOKEN)"},
+         "take the bearer token in FILE (also ONP_TOKEN); see also: onpd token"},
         {"insecure", 0, OPTION_FLAG, &s->insecure, 0, NULL, "allow an address that other machines reach, without TLS"},
         {"log-level", 0, OPTION_STRING, &s->log_level_word, 0, "LEVEL", "error, warn, info (default) or debug"},
         {"ready-file", 0, OPTION_STRING, &s->ready_file, 0, "FILE", "write the address here once it is listening"},
@@ -279,6 +283,10 @@ static enum status finish(struct settings *s, struct error *error) {
     }
     if (status == STATUS_OK && (s->drain_s < 0 || s->cancel_grace_s < 0 || s->check_timeout_s <= 0)) {
         status = error_set(error, STATUS_INVALID, NULL, "failed to read settings: got negative seconds");
+    }
+    if (status == STATUS_OK && (s->rate < 0 || s->rate_burst < 1)) {
+        status = error_set(error, STATUS_INVALID, "--rate",
+                           "failed to read settings: rate must be at least 0 and rate-burst at least 1");
     }
     s->log_level = (enum log_level)level;
     s->isolation = isolation == 0 ? JOB_ISOLATION_PROCESS : JOB_ISOLATION_THREAD;

@@ -30,6 +30,7 @@ struct settings {
     uint64_t workers, threads, helpers, queue_max, connections;
     uint64_t max_upload, min_free, job_memory, job_file;
     double drain_s, cancel_grace_s, check_timeout_s;
+    double rate, rate_burst;
     void *storage; /* of texts from the environment and the file */
 };
 

@@ -2,7 +2,6 @@
 #include "server/api/api.h"
 
 #include <string.h>
-#include <strings.h>
 
 #include "common/clock.h"
 #include "common/mem.h"
@@ -11,96 +10,51 @@
 
 enum status api_new(const struct api_config *config, struct api **api, struct error *error) {
     struct api *made = mem_calloc(1, sizeof(*made));
+    enum status status;
 
     if (made == NULL) {
         return error_no_memory(error, "the API");
     }
     made->config = *config;
-    made->config.token = NULL;
     made->started_ms = clock_wall_ms();
-    if (config->token != NULL) {
-        made->has_token = true;
-        digest_bytes(config->token, strlen(config->token), made->token_sha256);
+    api_set_token(made, config->token);
+    made->config.token = NULL;
+    status = api_tokens_load(made, error);
+    if (status == STATUS_OK && config->rate > 0) {
+        made->rate = api_rate_new(config->rate, config->rate_burst);
+        status = made->rate != NULL ? STATUS_OK : error_no_memory(error, "the rate limit");
+    }
+    if (status != STATUS_OK) {
+        api_free(made);
+        return status;
     }
     *api = made;
     return STATUS_OK;
 }
 
 void api_free(struct api *api) {
+    if (api == NULL) {
+        return;
+    }
+    api_housekeep_last(api);
+    api_rate_free(api->rate);
+    mem_free(api->tokens.items);
     mem_free(api);
+}
+
+void api_set_token(struct api *api, const char *token) {
+    api->has_token = token != NULL;
+    if (token != NULL) {
+        digest_bytes(token, strlen(token), api->token_sha256);
+    }
+}
+
+enum status api_reload_tokens(struct api *api, struct error *error) {
+    return api_tokens_load(api, error);
 }
 
 void api_drain(struct api *api) {
     api->draining = true;
-}
-
-/* Is the name in Host one that no foreign web page can have made to point here? `host` may end with a port. */
-static bool host_is_ours(const char *host) {
-    size_t length = strcspn(host, ":");
-
-    if (host[0] == '[') {
-        return true; /* an IPv6 address */
-    }
-    if (length == 9 && strncasecmp(host, "localhost", 9) == 0) {
-        return true;
-    }
-    return length > 0 && strspn(host, "0123456789.") == length;
-}
-
-/* A browser names the page that sends a request; only pages that we serve ourselves may change something. */
-static bool origin_is_ours(const char *origin, const char *host) {
-    static const char *const schemes[] = {"http://", "https://"};
-
-    for (size_t i = 0; i < 2; i++) {
-        size_t length = strlen(schemes[i]);
-        if (strncmp(origin, schemes[i], length) == 0 && host != NULL && strcasecmp(origin + length, host) == 0) {
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool token_matches(const struct api *api, const char *authorization) {
-    char sha256[DIGEST_HEX_SIZE];
-    const char *token;
-
-    if (authorization == NULL || strncasecmp(authorization, "Bearer ", 7) != 0) {
-        return false;
-    }
-    token = authorization + 7;
-    token += strspn(token, " ");
-    /* Hashes are compared, so how long the comparison takes tells nothing about the token. */
-    digest_bytes(token, strlen(token), sha256);
-    return strcmp(sha256, api->token_sha256) == 0;
-}
-
-enum status api_guard(struct http_request *request, const struct http_route *route, void *context, unsigned *code,
-                      struct error *error) {
-    const struct api *api = context;
-    const char *host = http_request_header(request, "Host");
-    const char *origin = http_request_header(request, "Origin");
-
-    *code = 403;
-    if (api->config.check_host && http_request_peer(request) != HTTP_PEER_UNIX && host != NULL && !host_is_ours(host)) {
-        return error_set(error, STATUS_INVALID, NULL,
-                         "failed to admit the request: got Host '%.80s', expected localhost or an address", host);
-    }
-    if (route->scope == HTTP_SCOPE_OPEN) {
-        return STATUS_OK;
-    }
-    if (api->has_token) {
-        if (token_matches(api, http_request_header(request, "Authorization"))) {
-            return STATUS_OK;
-        }
-        *code = 401;
-        return error_set(error, STATUS_INVALID, NULL,
-                         "failed to admit the request: expected Authorization: Bearer TOKEN");
-    }
-    if (origin != NULL && route->scope != HTTP_SCOPE_READ && !origin_is_ours(origin, host)) {
-        return error_set(error, STATUS_INVALID, NULL,
-                         "failed to admit the request: got Origin '%.80s', expected this server's own pages", origin);
-    }
-    return STATUS_OK;
 }
 
 enum status api_read_page(struct http_request *request, const char *prefix, struct api_page *page,

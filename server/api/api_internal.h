@@ -5,13 +5,30 @@
 #include "common/digest.h"
 #include "common/id.h"
 #include "server/api/api.h"
+#include "server/api/api_rate.h"
 #include "server/store/store_jobs.h"
 #include "server/store/store_objects.h"
+#include "server/store/store_tokens.h"
 
 enum { API_LIST_DEFAULT = 50, API_LOCATION_SIZE = 64 };
 
+/* A member of an answer that is given once and never kept. */
+#define API_SECRET_MEMBER "token"
+
+/* A token in memory; the row's used_ms is of now, noted_ms what the store has. */
+struct api_token {
+    struct store_token row;
+    int64_t noted_ms;
+};
+struct api_token_set {
+    struct api_token *items; /* newest first */
+    size_t count;
+};
+
 struct api {
     struct api_config config;
+    struct api_token_set tokens; /* loop thread */
+    struct api_rate *rate;       /* NULL: no limit */
     bool has_token;
     char token_sha256[DIGEST_HEX_SIZE];
     bool draining;
@@ -20,6 +37,7 @@ struct api {
     bool ready_known;
     double ready_checked;     /* clock_seconds() */
     struct error ready_error; /* status STATUS_OK: ready */
+    double kept_house;        /* when api_tick() last looked for what is due */
 };
 
 /* --- tasks: calls that wait for the disk or a check run in a helper thread, and the request sleeps --- */
@@ -67,6 +85,18 @@ const char *api_path_id(struct http_request *request, const char *prefix);
 /* Replies 400 to an error of how the request is written. */
 void api_reply_malformed(struct http_request *request, const struct error *error);
 
+/* --- tokens (api_tokens.c); loop thread --- */
+
+/* Reads the set from the store. */
+enum status api_tokens_load(struct api *api, struct error *error);
+/* The token whose secret has this hash, or NULL. */
+struct api_token *api_tokens_find(struct api *api, const char *sha256);
+/* Those whose use is to be written down, as an array that is the caller's (mem_free()). */
+size_t api_tokens_take_used(struct api *api, struct store_token **rows);
+
+/* api_housekeep.c: what is left to write at the end. */
+void api_housekeep_last(struct api *api);
+
 /* --- documents; new references, NULL without memory --- */
 
 json_t *api_time_json(int64_t wall_ms); /* RFC 3339, null for 0 */
@@ -93,6 +123,7 @@ http_handler api_models_begin, api_models_create, api_models_list, api_models_ge
 http_handler api_samples_begin, api_samples_create, api_samples_list, api_samples_get, api_samples_content,
     api_samples_delete;
 http_handler api_jobs_create, api_jobs_list, api_jobs_get, api_jobs_cancel, api_jobs_retry, api_jobs_delete;
+http_handler api_tokens_create, api_tokens_list, api_tokens_get, api_tokens_delete;
 http_handler api_events_get;
 http_handler api_result_get, api_artifacts_list, api_artifacts_get;
 http_handler api_capabilities_get;

@@ -4,6 +4,7 @@
 #define OPEN HTTP_SCOPE_OPEN
 #define READ HTTP_SCOPE_READ
 #define WRITE HTTP_SCOPE_WRITE
+#define ADMIN HTTP_SCOPE_ADMIN
 
 /* clang-format off */
 const struct http_route api_routes[] = {
@@ -39,6 +40,10 @@ const struct http_route api_routes[] = {
     {"GET",    "/v1/jobs/{id}/result",           READ,  HTTP_BODY_NONE, NULL, api_result_get},
     {"GET",    "/v1/jobs/{id}/artifacts",        READ,  HTTP_BODY_NONE, NULL, api_artifacts_list},
     {"GET",    "/v1/jobs/{id}/artifacts/{name}", READ,  HTTP_BODY_NONE, NULL, api_artifacts_get},
+    {"POST",   "/v1/tokens",                     ADMIN, HTTP_BODY_JSON, NULL, api_tokens_create},
+    {"GET",    "/v1/tokens",                     ADMIN, HTTP_BODY_NONE, NULL, api_tokens_list},
+    {"GET",    "/v1/tokens/{id}",                ADMIN, HTTP_BODY_NONE, NULL, api_tokens_get},
+    {"DELETE", "/v1/tokens/{id}",                ADMIN, HTTP_BODY_NONE, NULL, api_tokens_delete},
 };
 /* clang-format on */
 

@@ -61,6 +61,15 @@ static void choose_id(struct http_request *request) {
     }
 }
 
+/* Clients behind old proxies send PATCH and DELETE as POST; the protocol of resumable uploads asks servers to understand that. What
+ * the request may do is decided by the route it means. */
+static void choose_method(struct http_request *request, const char *method) {
+    const char *other = strcmp(method, "POST") == 0 ? http_request_header(request, "X-HTTP-Method-Override") : NULL;
+    bool taken = other != NULL && (strcmp(other, "PATCH") == 0 || strcmp(other, "DELETE") == 0);
+
+    (void)snprintf(request->method, sizeof(request->method), "%s", taken ? other : method);
+}
+
 static bool find_route(struct http_request *request) {
     const struct http_config *config = &request->server->config;
     struct error error = {0};
@@ -98,7 +107,7 @@ static bool check_guard(struct http_request *request) {
         config->guard(request, request->match.route, config->context, &code, &error) == STATUS_OK) {
         return true;
     }
-    if (code == 401) {
+    if (code == 401 && request->extra_count == 0) {
         http_reply_header(request, "WWW-Authenticate", "Bearer realm=\"onp\"");
     }
     http_reply_problem(request, code, &error);
@@ -172,7 +181,7 @@ static void read_body_fields(struct http_request *request) {
 bool http_admit(struct http_request *request, const char *method, const char *version) {
     const struct http_route *route;
 
-    (void)snprintf(request->method, sizeof(request->method), "%s", method);
+    choose_method(request, method);
     choose_id(request);
     read_body_fields(request);
     if (!check_framing(request, version) || !find_route(request) || !check_guard(request) || !check_body(request)) {

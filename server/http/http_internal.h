@@ -20,7 +20,7 @@ enum {
     HTTP_LISTENERS_MAX = 2,
     HTTP_REQUEST_ID_SIZE = 65,
     HTTP_TOPICS_MAX = 64,
-    HTTP_EXTRA_HEADERS_MAX = 6,
+    HTTP_EXTRA_HEADERS_MAX = 12,
     HTTP_HEADER_VALUE_SIZE = 320,
     HTTP_SWALLOW_SMALL = 1 << 20, /* a refused body up to this is read first, so that the client sees the answer */
     HTTP_SWALLOW_MAX = 64 << 20,  /* a body refused half-way is read this far before the connection is cut */
@@ -73,6 +73,7 @@ struct http_request {
     struct error uri_error;
     struct http_uri uri;
     char id[HTTP_REQUEST_ID_SIZE];
+    char subject[ID_SIZE]; /* who asks, by the guard; "": nobody in particular */
     char method[16];
     struct http_match match;
     bool has_body, close_after;
@@ -118,6 +119,7 @@ struct http_server {
     struct http_route_stats *stats; /* (route_count + 1) */
     bool draining, closing;
     size_t open_handles;
+    double ticked; /* when config.tick was called last */
     void (*closed)(void *user);
     void *closed_user;
 

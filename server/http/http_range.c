@@ -64,27 +64,35 @@ enum http_range_result http_range_parse(const char *header, uint64_t size, uint6
     return HTTP_RANGE_PART;
 }
 
-bool http_etag_matches(const char *header, const char *etag) {
+/* Is `etag` in the list? A weak tag of the list ("W/...") counts only if `weak`. */
+static bool is_listed(const char *header, const char *etag, bool weak) {
     size_t length = strlen(etag);
     const char *at = header;
 
-    if (header == NULL) {
-        return false;
-    }
     if (strcmp(header, "*") == 0) {
         return true;
     }
     while (*at != '\0') {
+        bool fits = true;
         at += strspn(at, " \t,");
         if (strncmp(at, "W/", 2) == 0) {
             at += 2;
+            fits = weak;
         }
-        if (strncmp(at, etag, length) == 0 && strchr(" \t,", at[length]) != NULL) {
+        if (fits && strncmp(at, etag, length) == 0 && strchr(" \t,", at[length]) != NULL) {
             return true; /* strchr() also finds the final NUL */
         }
         at += strcspn(at, ",");
     }
     return false;
+}
+
+bool http_etag_matches(const char *header, const char *etag) {
+    return header != NULL && is_listed(header, etag, true);
+}
+
+bool http_if_match_holds(const char *header, const char *etag) {
+    return header == NULL || is_listed(header, etag, false);
 }
 
 bool http_if_range_holds(const char *header, const char *etag) {

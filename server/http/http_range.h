@@ -16,6 +16,8 @@ enum http_range_result http_range_parse(const char *header, uint64_t size, uint6
 
 /* Is `etag` (with its quotes) in the list of If-None-Match? Weak comparison; "*" matches anything. NULL header: false. */
 bool http_etag_matches(const char *header, const char *etag);
+/* As the above for If-Match: strong comparison. NULL header: true, nothing is demanded. */
+bool http_if_match_holds(const char *header, const char *etag);
 /* May the range be served? True without If-Range; strong comparison; a date never matches, as we send no Last-Modified. */
 bool http_if_range_holds(const char *header, const char *etag);
 

@@ -58,6 +58,17 @@ static void set_reply(struct http_request *request, unsigned code, struct MHD_Re
     http_wake(request);
 }
 
+/* A field that a reply function sets unless the handler has. */
+static void add_default(const struct http_request *request, struct MHD_Response *response, const char *name,
+                        const char *value) {
+    for (size_t i = 0; i < request->extra_count; i++) {
+        if (strcmp(request->extra[i].name, name) == 0) {
+            return;
+        }
+    }
+    add_field(response, name, value);
+}
+
 void http_reply_header(struct http_request *request, const char *name, const char *value) {
     struct http_extra_header *header;
 
@@ -131,12 +142,43 @@ static void reply_not_modified(struct http_request *request, const char *etag) {
     set_reply(request, 304, response, 0);
 }
 
+/* If-Match says that the client thinks of another state: replies 412. */
+static bool is_other_state(struct http_request *request, const char *etag) {
+    struct error error = {0};
+
+    if (http_if_match_holds(http_request_header(request, "If-Match"), etag)) {
+        return false;
+    }
+    error_set(&error, STATUS_CONFLICT, NULL, "failed to find the state of If-Match: got a resource with ETag %s", etag);
+    http_reply_problem(request, 412, &error);
+    return true;
+}
+
+bool http_request_if_match(struct http_request *request, json_t *json) {
+    char etag[ETAG_SIZE];
+    size_t length = 0;
+    char *text = dump_json(json, &length);
+
+    json_decref(json);
+    if (text == NULL) {
+        reply_no_memory(request);
+        return false;
+    }
+    make_etag(text, length, etag);
+    mem_free(text);
+    return !is_other_state(request, etag);
+}
+
 /* Replies with bytes that are the callee's; 304 if the client has this state already. */
 static void reply_bytes(struct http_request *request, unsigned code, char *data, size_t length, const char *type) {
     char etag[ETAG_SIZE];
     struct MHD_Response *response;
 
     make_etag(data, length, etag);
+    if (code == 200 && is_get(request) && is_other_state(request, etag)) {
+        mem_free(data);
+        return;
+    }
     if (code == 200 && is_get(request) && http_etag_matches(http_request_header(request, "If-None-Match"), etag)) {
         mem_free(data);
         reply_not_modified(request, etag);
@@ -145,7 +187,7 @@ static void reply_bytes(struct http_request *request, unsigned code, char *data,
     response = response_of(data, length);
     if (response != NULL) {
         add_field(response, "Content-Type", type);
-        add_field(response, "Cache-Control", "no-cache");
+        add_default(request, response, "Cache-Control", "no-cache");
         if (code < 300) {
             add_field(response, "ETag", etag);
         }
@@ -227,6 +269,9 @@ void http_reply_file(struct http_request *request, const char *path, const char 
     }
     size = length = (uint64_t)info.st_size;
     (void)snprintf(etag, sizeof(etag), "\"%s\"", sha256);
+    if (is_other_state(request, etag)) {
+        goto out;
+    }
     if (http_etag_matches(http_request_header(request, "If-None-Match"), etag)) {
         reply_not_modified(request, etag);
         goto out;
@@ -291,7 +336,7 @@ void http_reply_problem(struct http_request *request, unsigned code, const struc
         add_field(response, "Content-Type", "application/problem+json");
         add_field(response, "Cache-Control", "no-store");
         if (code == 503 || code == 429) {
-            add_field(response, "Retry-After", "5");
+            add_default(request, response, "Retry-After", "5");
         }
     }
     set_reply(request, code, response, length);

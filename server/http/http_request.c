@@ -1,7 +1,9 @@
 /* What a handler may ask of its request. */
 #include "server/http/http_request.h"
 
+#include <arpa/inet.h>
 #include <netinet/in.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -45,17 +47,57 @@ const char *http_request_header(const struct http_request *request, const char *
 }
 
 enum status http_request_json(const struct http_request *request, json_t **json, struct error *error) {
-    return json_read_text(request->body.data != NULL ? request->body.data : "", request->body.length, json, error);
+    size_t length;
+    const char *body = http_request_body(request, &length);
+
+    return json_read_text(body, length, json, error);
+}
+
+const char *http_request_body(const struct http_request *request, size_t *length) {
+    *length = request->body.length;
+    return request->body.data != NULL ? request->body.data : "";
+}
+
+const char *http_request_method(const struct http_request *request) {
+    return request->method;
 }
 
 struct http_server *http_request_server(const struct http_request *request) {
     return request->server;
 }
 
-enum http_peer http_request_peer(const struct http_request *request) {
+static const struct sockaddr *peer_of(const struct http_request *request) {
     const union MHD_ConnectionInfo *info =
         MHD_get_connection_info(request->connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    const struct sockaddr *address = info == NULL ? NULL : info->client_addr;
+
+    return info == NULL ? NULL : info->client_addr;
+}
+
+void http_request_address(const struct http_request *request, char out[HTTP_ADDRESS_SIZE]) {
+    const struct sockaddr *address = peer_of(request);
+    const void *bytes = NULL;
+
+    (void)snprintf(out, HTTP_ADDRESS_SIZE, "%s", request->listener->unix_path[0] != '\0' ? "unix" : "unknown");
+    if (address != NULL && address->sa_family == AF_INET) {
+        bytes = &((const struct sockaddr_in *)(const void *)address)->sin_addr;
+    } else if (address != NULL && address->sa_family == AF_INET6) {
+        bytes = &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr;
+    }
+    if (bytes != NULL) {
+        (void)inet_ntop(address->sa_family, bytes, out, HTTP_ADDRESS_SIZE);
+    }
+}
+
+void http_request_set_subject(struct http_request *request, const char *subject) {
+    (void)snprintf(request->subject, sizeof(request->subject), "%s", subject);
+}
+
+const char *http_request_subject(const struct http_request *request) {
+    return request->subject;
+}
+
+enum http_peer http_request_peer(const struct http_request *request) {
+    const struct sockaddr *address = peer_of(request);
     bool loopback = false;
 
     if (request->listener->unix_path[0] != '\0') {

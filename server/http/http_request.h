@@ -28,10 +28,20 @@ enum status http_request_check_query(const struct http_request *request, const c
 const char *http_request_header(const struct http_request *request, const char *name);
 /* The body of a HTTP_BODY_JSON route, parsed; *json is a new reference. STATUS_INVALID (answer 400) if it is not JSON. */
 enum status http_request_json(const struct http_request *request, json_t **json, struct error *error);
+/* The body of a HTTP_BODY_JSON route as it came. */
+const char *http_request_body(const struct http_request *request, size_t *length);
+/* "GET"; as X-HTTP-Method-Override says where that is taken. */
+const char *http_request_method(const struct http_request *request);
 struct http_server *http_request_server(const struct http_request *request);
 /* Where it comes from. */
 enum http_peer { HTTP_PEER_UNIX, HTTP_PEER_LOOPBACK, HTTP_PEER_REMOTE };
 enum http_peer http_request_peer(const struct http_request *request);
+/* The peer's address without its port, "unix" for a socket file. */
+enum { HTTP_ADDRESS_SIZE = 48 };
+void http_request_address(const struct http_request *request, char out[HTTP_ADDRESS_SIZE]);
+/* Who asks, for limits that each client has of its own: set by the guard, "" before. At most ID_SIZE - 1 bytes are kept. */
+void http_request_set_subject(struct http_request *request, const char *subject);
+const char *http_request_subject(const struct http_request *request);
 
 /* --- a body in pieces (HTTP_BODY_STREAM) --- */
 
@@ -64,7 +74,10 @@ bool http_request_wait(struct http_request *request, const char *topic, double s
 
 /* A further header field of the answer, before replying. Values with control bytes are dropped. */
 void http_reply_header(struct http_request *request, const char *name, const char *value);
-/* JSON with a strong ETag; a 200 to a GET becomes 304 if If-None-Match names it. Takes the reference to `json`; NULL is
+/* Whether a change may be made to a resource whose document is `json` now: true without If-Match, or if that names its ETag; else
+ * replies 412. Takes the reference; NULL is answered as no memory. */
+bool http_request_if_match(struct http_request *request, json_t *json);
+/* JSON with a strong ETag; a 200 to a GET becomes 304 if If-None-Match names it, and 412 if If-Match does not. Takes the reference to `json`; NULL is
  * answered as no memory. */
 void http_reply_json(struct http_request *request, unsigned code, json_t *json);
 /* As http_reply_json() with 200, but while If-None-Match names the present state it waits (http_request_wait()). */
@@ -75,7 +88,7 @@ void http_reply_empty(struct http_request *request, unsigned code);
 /* The file's bytes by sendfile, with Range. sha256 becomes the ETag; `download_name` the name in Content-Disposition. */
 void http_reply_file(struct http_request *request, const char *path, const char *content_type, const char *sha256,
                      const char *download_name);
-/* problem+json with the code that fits error->status; UNAVAILABLE adds Retry-After. Logs what the answer does not show. */
+/* problem+json with the code that fits error->status; 429 and 503 get Retry-After unless the caller added one. Logs what the answer does not show. */
 void http_reply_error(struct http_request *request, const struct error *error);
 /* The same with a code of the caller's choice. */
 void http_reply_problem(struct http_request *request, unsigned code, const struct error *error);

@@ -55,10 +55,15 @@ static void on_async(uv_async_t *async) {
 
 static void on_tick(uv_timer_t *timer) {
     struct http_server *server = timer->data;
+    double now = clock_seconds();
 
     http_wake_due(server, false);
     http_sweep(server);
     http_linger_sweep(server, false);
+    if (server->config.tick != NULL && !server->closing && now - server->ticked >= 1.0) {
+        server->ticked = now;
+        server->config.tick(server, server->config.context);
+    }
 }
 
 enum status http_server_new(uv_loop_t *loop, const struct http_config *config, struct http_server **server,

@@ -20,9 +20,11 @@ struct http_config {
     size_t route_count;
     void *context; /* handed to handlers and guard */
     /* May the request go on? Called after routing, before the body. STATUS_OK, or an error with *code the answer's status
-     * (401 adds WWW-Authenticate: Bearer). NULL: everything may. */
+     * (401 adds WWW-Authenticate: Bearer unless the guard did). NULL: everything may. */
     enum status (*guard)(struct http_request *request, const struct http_route *route, void *context, unsigned *code,
                          struct error *error);
+    /* Called about once a second on the loop thread, for what must not wait for a request. NULL: nothing. */
+    void (*tick)(struct http_server *server, void *context);
     uint64_t max_upload; /* bytes of a HTTP_BODY_STREAM body */
     unsigned connection_limit;
     unsigned idle_timeout_s;    /* without a byte; also the most that header fields may take */

@@ -81,6 +81,23 @@ static void test_not_utf8_is_survived(void **state) {
     json_decref(problem);
 }
 
+/* Clients switch on the type: one code, one type, each with words for people. */
+static void test_kinds(void **state) {
+    size_t count = 0;
+
+    (void)state;
+    for (const struct http_problem_kind *kind; (kind = http_problem_kind(count)) != NULL; count++) {
+        assert_memory_equal(kind->type, "/problems/", 10);
+        assert_true(strlen(kind->meaning) > 20);
+        assert_string_equal(http_problem_title(kind->code), kind->title);
+        for (size_t i = 0; i < count; i++) {
+            assert_int_not_equal(http_problem_kind(i)->code, kind->code);
+            assert_string_not_equal(http_problem_kind(i)->type, kind->type);
+        }
+    }
+    assert_true(count > 10);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_codes),
@@ -88,6 +105,7 @@ int main(void) {
         cmocka_unit_test(test_place),
         cmocka_unit_test(test_internal_is_hidden),
         cmocka_unit_test(test_not_utf8_is_survived),
+        cmocka_unit_test(test_kinds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

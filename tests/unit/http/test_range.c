@@ -70,11 +70,22 @@ static void test_if_range(void **state) {
     assert_false(http_if_range_holds("Sun, 06 Nov 1994 08:49:37 GMT", "\"abc\""));
 }
 
+static void test_if_match(void **state) {
+    (void)state;
+    assert_true(http_if_match_holds(NULL, "\"a\""));
+    assert_true(http_if_match_holds("*", "\"a\""));
+    assert_true(http_if_match_holds("\"b\", \"a\"", "\"a\""));
+    assert_false(http_if_match_holds("\"b\"", "\"a\""));
+    assert_false(http_if_match_holds("W/\"a\"", "\"a\"")); /* a weak tag is never enough */
+    assert_false(http_if_match_holds("", "\"a\""));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ranges),
         cmocka_unit_test(test_etags),
         cmocka_unit_test(test_if_range),
+        cmocka_unit_test(test_if_match),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
