@@ -50,8 +50,7 @@ enum status fold_reshape(struct lower *lower, const struct onnx_constant *consta
     return lower_bind_constant(lower, copy);
 }
 
-/* Index into an operand of shape `in` that is broadcast to `out`, for element i of the result. */
-static size_t source_index(const struct shape *out, const struct shape *in, size_t i) {
+size_t fold_source_index(const struct shape *out, const struct shape *in, size_t i) {
     size_t index = 0, step = 1;
     for (size_t k = 0; k < in->rank; k++) {
         size_t axis = in->rank - 1 - k;
@@ -82,15 +81,43 @@ static float compute_float(enum op_kind op, float a, float b) {
     }
 }
 
-/* false: overflow, division by zero, or a batch size that would not stay one. */
+/* Of multiples of the batch size: sums and differences with others, products and quotients with numbers. */
+static bool compute_batch(enum op_kind op, int64_t a, int64_t b, int64_t *out) {
+    int64_t left = 0, right = 0, times = 0;
+    bool a_is = onnx_is_batch(a, &left), b_is = onnx_is_batch(b, &right);
+    if (op == OP_ADD || op == OP_SUB) {
+        if ((!a_is && a != 0) || (!b_is && b != 0)) {
+            return false;
+        }
+        times = op == OP_ADD ? left + right : left - right;
+    } else if (op == OP_MUL) {
+        int64_t number = a_is ? b : a;
+        if ((a_is && b_is) || number < 1 || __builtin_mul_overflow(a_is ? left : right, number, &times)) {
+            return false;
+        }
+    } else if (op == OP_DIV && a_is) {
+        int64_t by = b_is ? right : b;
+        if (by < 1 || left % by != 0) {
+            return false;
+        }
+        times = left / by;
+        if (b_is) {
+            *out = times;
+            return true;
+        }
+    }
+    if (times < 1 || times > ONNX_BATCH_TIMES_MAX) {
+        return false;
+    }
+    *out = onnx_batch(times);
+    return true;
+}
+
+/* false: overflow, division by zero, or a batch size that would not stay a multiple of one. */
 static bool compute_integer(enum op_kind op, int64_t a, int64_t b, int64_t *out) {
-    if (a == ONNX_BATCH || b == ONNX_BATCH) {
-        int64_t other = a == ONNX_BATCH ? b : a;
-        int64_t neutral = op == OP_ADD || op == OP_SUB ? 0 : 1;
-        bool commutes = op == OP_ADD || op == OP_MUL;
-        bool known = commutes || op == OP_SUB || op == OP_DIV;
-        *out = ONNX_BATCH;
-        return known && other == neutral && (commutes || a == ONNX_BATCH);
+    int64_t times = 0;
+    if (onnx_is_batch(a, &times) || onnx_is_batch(b, &times)) {
+        return compute_batch(op, a, b, out);
     }
     bool failed = false;
     switch (op) {
@@ -101,7 +128,11 @@ static bool compute_integer(enum op_kind op, int64_t a, int64_t b, int64_t *out)
         *out = a > b ? a : b;
         break;
     case OP_POW:
-        failed = true;
+        *out = 1;
+        failed = b < 0 || b > 64; /* more overflows, but for bases that nobody raises to a power */
+        for (int64_t i = 0; !failed && i < b; i++) {
+            failed = __builtin_mul_overflow(*out, a, out);
+        }
         break;
     case OP_ADD:
         failed = __builtin_add_overflow(a, b, out);
@@ -117,7 +148,7 @@ static bool compute_integer(enum op_kind op, int64_t a, int64_t b, int64_t *out)
         *out = failed ? 0 : a / b;
         break;
     }
-    return !failed && *out != ONNX_BATCH;
+    return !failed && !onnx_is_batch(*out, &times);
 }
 
 static enum status fold_float_arithmetic(struct lower *lower, enum op_kind op, const struct onnx_constant *a,
@@ -126,8 +157,8 @@ static enum status fold_float_arithmetic(struct lower *lower, enum op_kind op, c
     enum status status = fold_floats(lower, out, &data);
     size_t count = status == STATUS_OK ? shape_count(out) : 0;
     for (size_t i = 0; i < count; i++) {
-        data[i] =
-            compute_float(op, a->floats[source_index(out, &a->shape, i)], b->floats[source_index(out, &b->shape, i)]);
+        data[i] = compute_float(op, a->floats[fold_source_index(out, &a->shape, i)],
+                                b->floats[fold_source_index(out, &b->shape, i)]);
         if (!isfinite(data[i])) {
             return lower_refuse(lower, STATUS_INVALID, "got %g at element %zu of constants, expected finite numbers",
                                 (double)data[i], i);
@@ -156,8 +187,8 @@ enum status fold_arithmetic(struct lower *lower, enum op_kind op) {
     enum status status = fold_integers(lower, a->type, &out, &data);
     size_t count = status == STATUS_OK ? shape_count(&out) : 0;
     for (size_t i = 0; i < count; i++) {
-        int64_t left = a->integers[source_index(&out, &a->shape, i)];
-        int64_t right = b->integers[source_index(&out, &b->shape, i)];
+        int64_t left = a->integers[fold_source_index(&out, &a->shape, i)];
+        int64_t right = b->integers[fold_source_index(&out, &b->shape, i)];
         if (!compute_integer(op, left, right, &data[i])) {
             return lower_refuse(lower, STATUS_UNSUPPORTED,
                                 "got integers at element %zu that overflow, divide by zero or compute with the batch "
@@ -381,52 +412,6 @@ enum status fold_unary(struct lower *lower, float (*function)(float)) {
             return lower_refuse(lower, STATUS_INVALID, "got %g at element %zu of constants, expected finite numbers",
                                 (double)data[i], i);
         }
-    }
-    return status;
-}
-
-/* Equal and Where, of integers: what exporters write around an Expand. The batch size equals only itself. */
-enum status lower_equal(struct lower *lower) {
-    enum status status = lower_arity(lower, 2, 2);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    const struct onnx_constant *a = lower_constant(lower, 0), *b = lower_constant(lower, 1);
-    struct shape out = {0};
-    int64_t *data = NULL;
-    if (a == NULL || b == NULL || a->integers == NULL || b->integers == NULL) {
-        return lower_refuse(lower, STATUS_UNSUPPORTED, "got computed values or floats, expected constant integers");
-    }
-    if (!shape_broadcast(&a->shape, &b->shape, &out)) {
-        return lower_refuse(lower, STATUS_INVALID, "got shapes that do not broadcast");
-    }
-    status = fold_integers(lower, ONNX__TENSOR_PROTO__DATA_TYPE__BOOL, &out, &data);
-    for (size_t i = 0; status == STATUS_OK && i < shape_count(&out); i++) {
-        data[i] = a->integers[source_index(&out, &a->shape, i)] == b->integers[source_index(&out, &b->shape, i)];
-    }
-    return status;
-}
-
-enum status lower_where(struct lower *lower) {
-    enum status status = lower_arity(lower, 3, 3);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    const struct onnx_constant *c = lower_constant(lower, 0), *a = lower_constant(lower, 1),
-                               *b = lower_constant(lower, 2);
-    struct shape both = {0}, out = {0};
-    int64_t *data = NULL;
-    if (c == NULL || a == NULL || b == NULL || c->integers == NULL || a->integers == NULL || b->integers == NULL ||
-        a->type != b->type) {
-        return lower_refuse(lower, STATUS_UNSUPPORTED, "got computed values or floats, expected constant integers");
-    }
-    if (!shape_broadcast(&a->shape, &b->shape, &both) || !shape_broadcast(&both, &c->shape, &out)) {
-        return lower_refuse(lower, STATUS_INVALID, "got shapes that do not broadcast");
-    }
-    status = fold_integers(lower, a->type, &out, &data);
-    for (size_t i = 0; status == STATUS_OK && i < shape_count(&out); i++) {
-        const struct onnx_constant *from = c->integers[source_index(&out, &c->shape, i)] != 0 ? a : b;
-        data[i] = from->integers[source_index(&out, &from->shape, i)];
     }
     return status;
 }

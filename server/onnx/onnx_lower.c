@@ -12,6 +12,7 @@
 const struct lower_row onnx_lower_table[] = {
     {"Abs", 9, 18, {NULL}, lower_abs},
     {"Add", 9, 18, {NULL}, lower_add},
+    {"And", 9, 18, {NULL}, lower_logic},
     {"AveragePool", 9, 18, {"auto_pad", "ceil_mode", "count_include_pad", "kernel_shape", "pads", "strides", NULL},
      lower_average_pool},
     {"BatchNormalization", 9, 18, {"epsilon", "momentum", "training_mode", NULL}, lower_batch_norm},
@@ -26,7 +27,7 @@ const struct lower_row onnx_lower_table[] = {
     {"Div", 9, 18, {NULL}, lower_div},
     {"Dropout", 9, 18, {"ratio", "seed", NULL}, lower_dropout},
     {"Elu", 9, 18, {"alpha", NULL}, lower_elu},
-    {"Equal", 9, 18, {NULL}, lower_equal},
+    {"Equal", 9, 18, {NULL}, lower_compare},
     {"Erf", 9, 18, {NULL}, lower_erf},
     {"Exp", 9, 18, {NULL}, lower_exp},
     {"Expand", 9, 18, {NULL}, lower_expand},
@@ -36,6 +37,8 @@ const struct lower_row onnx_lower_table[] = {
     {"Gemm", 9, 18, {"alpha", "beta", "transA", "transB", NULL}, lower_gemm},
     {"GlobalAveragePool", 9, 18, {NULL}, lower_global_average_pool},
     {"GlobalMaxPool", 9, 18, {NULL}, lower_global_max_pool},
+    {"Greater", 9, 18, {NULL}, lower_compare},
+    {"GreaterOrEqual", 12, 18, {NULL}, lower_compare},
     {"GroupNormalization", 18, 18, {"epsilon", "num_groups", NULL}, lower_group_norm},
     {"HardSigmoid", 9, 18, {"alpha", "beta", NULL}, lower_hard_sigmoid},
     {"HardSwish", 14, 18, {NULL}, lower_hard_swish},
@@ -44,6 +47,8 @@ const struct lower_row onnx_lower_table[] = {
     {"LRN", 9, 18, {"alpha", "beta", "bias", "size", NULL}, lower_lrn},
     {"LayerNormalization", 17, 18, {"axis", "epsilon", "stash_type", NULL}, lower_layer_norm},
     {"LeakyRelu", 9, 18, {"alpha", NULL}, lower_leaky_relu},
+    {"Less", 9, 18, {NULL}, lower_compare},
+    {"LessOrEqual", 12, 18, {NULL}, lower_compare},
     {"Log", 9, 18, {NULL}, lower_log},
     {"LogSoftmax", 9, 18, {"axis", NULL}, lower_log_softmax},
     {"MatMul", 9, 18, {NULL}, lower_matmul},
@@ -52,11 +57,15 @@ const struct lower_row onnx_lower_table[] = {
      lower_max_pool},
     {"Min", 9, 18, {NULL}, lower_min},
     {"Mish", 18, 18, {NULL}, lower_mish},
+    {"Mod", 10, 18, {"fmod", NULL}, lower_mod},
     {"Mul", 9, 18, {NULL}, lower_mul},
     {"Neg", 9, 18, {NULL}, lower_neg},
+    {"Not", 9, 18, {NULL}, lower_not},
+    {"Or", 9, 18, {NULL}, lower_logic},
     {"PRelu", 9, 18, {NULL}, lower_prelu},
     {"Pad", 9, 18, {"mode", "pads", "value", NULL}, lower_pad},
     {"Pow", 9, 18, {NULL}, lower_pow},
+    {"Range", 11, 18, {NULL}, lower_range},
     {"Reciprocal", 9, 18, {NULL}, lower_reciprocal},
     {"ReduceMax", 9, 18, {"axes", "keepdims", "noop_with_empty_axes", NULL}, lower_reduce_max},
     {"ReduceMean", 9, 18, {"axes", "keepdims", "noop_with_empty_axes", NULL}, lower_reduce_mean},
@@ -67,6 +76,7 @@ const struct lower_row onnx_lower_table[] = {
      {"antialias", "axes", "coordinate_transformation_mode", "cubic_coeff_a", "exclude_outside",
       "extrapolation_value", "keep_aspect_ratio_policy", "mode", "nearest_mode", NULL},
      lower_resize},
+    {"ScatterND", 11, 18, {"reduction", NULL}, lower_scatter_nd},
     {"Selu", 9, 18, {"alpha", "gamma", NULL}, lower_selu},
     {"Shape", 9, 18, {"end", "start", NULL}, lower_shape_of},
     {"Sigmoid", 9, 18, {NULL}, lower_sigmoid},
@@ -91,6 +101,7 @@ const size_t onnx_lower_table_count = sizeof onnx_lower_table / sizeof onnx_lowe
 const char *const onnx_operators[] = {
     "Abs",
     "Add",
+    "And",
     "AveragePool",
     "BatchNormalization",
     "Cast",
@@ -114,6 +125,8 @@ const char *const onnx_operators[] = {
     "Gemm",
     "GlobalAveragePool",
     "GlobalMaxPool",
+    "Greater",
+    "GreaterOrEqual",
     "GroupNormalization",
     "HardSigmoid",
     "HardSwish",
@@ -122,6 +135,8 @@ const char *const onnx_operators[] = {
     "LRN",
     "LayerNormalization",
     "LeakyRelu",
+    "Less",
+    "LessOrEqual",
     "Log",
     "LogSoftmax",
     "MatMul",
@@ -129,11 +144,15 @@ const char *const onnx_operators[] = {
     "MaxPool",
     "Min",
     "Mish",
+    "Mod",
     "Mul",
     "Neg",
+    "Not",
+    "Or",
     "PRelu",
     "Pad",
     "Pow",
+    "Range",
     "Reciprocal",
     "ReduceMax",
     "ReduceMean",
@@ -141,6 +160,7 @@ const char *const onnx_operators[] = {
     "Relu",
     "Reshape",
     "Resize",
+    "ScatterND",
     "Selu",
     "Shape",
     "Sigmoid",
@@ -199,32 +219,6 @@ bool lower_all_constant(const struct lower *lower) {
         }
     }
     return constants > 0;
-}
-
-enum status lower_moved_value(struct lower *lower, size_t slot, size_t *value, size_t *batch_axis) {
-    const struct lower_binding *binding = lower_has_input(lower, slot) ? lower_binding(lower, slot) : NULL;
-    if (binding == NULL || binding->value == NETWORK_NONE) {
-        const char *got = binding == NULL             ? "nothing"
-                          : binding->constant != NULL ? "a constant"
-                                                      : "an output that we do not make";
-        return lower_refuse(lower, binding == NULL ? STATUS_INVALID : STATUS_UNSUPPORTED,
-                            "got %s as input %zu, expected a computed value", got, slot);
-    }
-    *value = binding->value;
-    *batch_axis = binding->batch_axis;
-    return STATUS_OK;
-}
-
-enum status lower_value(struct lower *lower, size_t slot, size_t *value) {
-    size_t found = NETWORK_NONE, batch_axis = 0;
-    enum status status = lower_moved_value(lower, slot, &found, &batch_axis);
-    if (status == STATUS_OK && batch_axis != 0) {
-        return lower_refuse(lower, STATUS_UNSUPPORTED,
-                            "got input %zu with the batch at axis %zu, expected the batch to stay the first dimension",
-                            slot, batch_axis);
-    }
-    *value = status == STATUS_OK ? found : NETWORK_NONE;
-    return status;
 }
 
 enum status lower_weight(struct lower *lower, size_t slot, size_t *value) {
@@ -341,12 +335,12 @@ enum status lower_bind_value(struct lower *lower, size_t value) {
     return STATUS_OK;
 }
 
-enum status lower_bind_output(struct lower *lower, size_t slot, size_t value, size_t batch_axis) {
+enum status lower_bind_output(struct lower *lower, size_t slot, size_t value, const struct lower_layout *layout) {
     size_t index = 0;
     const char *name = slot < lower->node->n_output ? onnx_text(lower->node->output[slot]) : "";
     if (name[0] != '\0' && onnx_names_find(lower->graph->names, name, &index)) {
         lower->bindings[index].value = value;
-        lower->bindings[index].batch_axis = batch_axis;
+        lower->bindings[index].layout = *layout;
     }
     return STATUS_OK;
 }
@@ -504,13 +498,20 @@ static enum status bind_input(struct lower *lower) {
 static enum status set_output(struct lower *lower) {
     size_t index = 0;
     (void)onnx_names_find(lower->graph->names, lower->graph->output, &index); /* validated: it is there */
-    if (lower->bindings[index].value == NETWORK_NONE || lower->bindings[index].batch_axis != 0) {
+    const struct lower_binding *binding = &lower->bindings[index];
+    if (binding->value == NETWORK_NONE) {
         return error_set(lower->error, STATUS_INVALID, "output",
                          "failed to lower output '%s': got a constant or nothing, expected a value that depends on the "
                          "input",
                          lower->graph->output);
     }
-    return network_set_output(lower->network, lower->bindings[index].value, lower->error);
+    if (!lower_is_plain(&binding->layout)) {
+        return error_set(lower->error, STATUS_UNSUPPORTED, "output",
+                         "failed to lower output '%s': got a value that mixes the batch with other dimensions, or has "
+                         "it at another axis, expected [N, K]",
+                         lower->graph->output);
+    }
+    return network_set_output(lower->network, binding->value, lower->error);
 }
 
 enum status onnx_lower(const struct onnx_graph *graph, int64_t opset, const struct onnx_limits *limits,

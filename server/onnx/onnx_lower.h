@@ -18,10 +18,26 @@
 #include "server/onnx/onnx_tensor.h"
 #include "server/onnx/onnx_validate.h"
 
+/* Where the file has the batch of a value; ours always has it first, alone. All zeros: as ours. */
+struct lower_layout {
+    size_t axis; /* of the file; LOWER_HIDDEN: none has it, because the file fixes it at 1 */
+    bool lead,
+        trail; /* it is merged there as lead x batch x trail; ours has these two as axes, in this order, after those
+                         that the file has before the batch */
+};
+#define LOWER_HIDDEN ((size_t)-1)
+
 struct lower_binding {
     struct onnx_constant *constant; /* NULL: none */
     size_t value;                   /* NETWORK_NONE: none. With neither, the name has no value that we can give */
-    size_t batch_axis;              /* where the file has the batch of a value; ours always has it first */
+    struct lower_layout layout;     /* of the value */
+};
+
+/* A computed value as the file sees it. */
+struct lower_view {
+    size_t value;
+    struct lower_layout layout;
+    struct shape shape; /* in the file's order; the batch's axis as lead x trail */
 };
 
 struct lower {
@@ -71,9 +87,6 @@ bool lower_all_constant(const struct lower *lower);
 enum status lower_value(struct lower *lower, size_t slot, size_t *value);
 /* A constant of float32 as a value of the network. */
 enum status lower_weight(struct lower *lower, size_t slot, size_t *value);
-/* A computed value whose batch the file may have at another axis than the first: axis a of the file is axis a + 1 of ours
- * below *batch_axis, and the same axis above. */
-enum status lower_moved_value(struct lower *lower, size_t slot, size_t *value, size_t *batch_axis);
 /* Either of them. */
 enum status lower_operand(struct lower *lower, size_t slot, size_t *value);
 /* The integers (rank 0 or 1) of a constant input. */
@@ -90,9 +103,8 @@ enum status lower_emit(struct lower *lower, enum op_kind op, const size_t *input
 /* The same without the binding, for operators that become several nodes; *output is the value. */
 enum status lower_step(struct lower *lower, enum op_kind op, const size_t *inputs, size_t count,
                        const struct op_attr *attr, size_t *output);
-/* Output `slot` of the node is `value`, with the batch at `batch_axis` in the file's view; nothing if the node has no such
- * output. */
-enum status lower_bind_output(struct lower *lower, size_t slot, size_t value, size_t batch_axis);
+/* Output `slot` of the node is `value`, which the file sees as `layout` says; nothing if the node has no such output. */
+enum status lower_bind_output(struct lower *lower, size_t slot, size_t value, const struct lower_layout *layout);
 /* A constant of ours that is no tensor of the file. */
 enum status lower_new_constant(struct lower *lower, const struct shape *shape, const float *data, size_t *value);
 /* The float32 constant at `slot`, `count` floats, as a value of shape (1, count, 1, ...) and rank `rank`. */
@@ -104,6 +116,27 @@ enum status lower_bind_constant(struct lower *lower, struct onnx_constant *const
 enum status lower_bind_value(struct lower *lower, size_t value);
 /* Maps an axis in [-rank, rank) to [0, rank). */
 enum status lower_axis(struct lower *lower, int64_t axis, size_t rank, size_t *out);
+
+/* onnx_lower_layout.c: operators that need no batch in the first place. */
+
+/* A computed value as the file sees it. */
+enum status lower_view(struct lower *lower, size_t slot, struct lower_view *view);
+/* The batch is the file's first axis, and nothing else is. */
+bool lower_is_plain(const struct lower_layout *layout);
+/* The axis of ours that axis `axis` of the file is; 0 for the batch's. */
+size_t lower_our_axis(const struct lower_layout *layout, size_t axis);
+bool lower_is_batch_of_1(const struct lower *lower);
+/* The value of a view with the batch first; refuses if the file has it elsewhere. */
+enum status lower_plain_value(struct lower *lower, const struct lower_view *view, size_t *value);
+/* Inputs first .. first + count, computed or constant, as values[] for an op that works element by element with
+ * broadcasting, or by axes: all in one layout, that of *like. */
+enum status lower_aligned(struct lower *lower, size_t first, size_t count, size_t *values, struct lower_view *like);
+/* lower_emit() of a node whose output the file sees as `layout` says. */
+enum status lower_emit_in(struct lower *lower, enum op_kind op, const size_t *inputs, size_t count,
+                          const struct op_attr *attr, const struct lower_layout *layout);
+/* Reshape in the file's terms: a size, 0 for a copy, -1 for what is left, a multiple of the batch. Binds the first output. */
+enum status lower_reshape_to(struct lower *lower, const struct lower_view *from, const int64_t *targets, size_t count,
+                             bool allow_zero);
 
 /* onnx_attr.c: attributes of the current node; an absent one leaves or gives the fallback. */
 enum { LOWER_TEXT_MAX = 32 };
@@ -182,7 +215,6 @@ enum status lower_constant_of_shape(struct lower *lower);
 enum status lower_ceil(struct lower *lower);
 enum status lower_depth_to_space(struct lower *lower);
 enum status lower_elu(struct lower *lower);
-enum status lower_equal(struct lower *lower);
 enum status lower_erf(struct lower *lower);
 enum status lower_exp(struct lower *lower);
 enum status lower_expand(struct lower *lower);
@@ -210,9 +242,17 @@ enum status lower_split(struct lower *lower);
 enum status lower_sqrt(struct lower *lower);
 enum status lower_sum(struct lower *lower);
 enum status lower_where(struct lower *lower);
+enum status lower_mod(struct lower *lower);
+enum status lower_not(struct lower *lower);
+enum status lower_range(struct lower *lower);
+enum status lower_scatter_nd(struct lower *lower);
+enum status lower_compare(struct lower *lower);
+enum status lower_logic(struct lower *lower);
 
 /* The fold of Add, Sub, Mul, Div, Pow, Min, Max. */
 enum status fold_arithmetic(struct lower *lower, enum op_kind op);
+/* Index into an operand of shape `in` that is broadcast to `out`, for element i of the result. */
+size_t fold_source_index(const struct shape *out, const struct shape *in, size_t i);
 enum status fold_concat(struct lower *lower);
 enum status fold_transpose(struct lower *lower);
 

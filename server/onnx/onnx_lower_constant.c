@@ -21,10 +21,10 @@ static enum status constant_from_floats(struct lower *lower, const float *values
 }
 
 static enum status constant_from_integers(struct lower *lower, const int64_t *values, const struct shape *shape) {
-    int64_t *data = NULL;
+    int64_t *data = NULL, times = 0;
     enum status status = fold_integers(lower, ONNX__TENSOR_PROTO__DATA_TYPE__INT64, shape, &data);
     for (size_t i = 0; status == STATUS_OK && i < shape_count(shape); i++) {
-        if (values[i] == ONNX_BATCH) {
+        if (onnx_is_batch(values[i], &times)) {
             return lower_refuse(lower, STATUS_UNSUPPORTED, "got the number %lld, which has a meaning of its own here",
                                 (long long)values[i]);
         }
@@ -85,9 +85,10 @@ static enum status pass(struct lower *lower) {
     if (lower_constant(lower, 0) != NULL) {
         return lower_bind_constant(lower, lower_binding(lower, 0)->constant);
     }
-    size_t x = NETWORK_NONE;
-    enum status status = lower_value(lower, 0, &x);
-    return status != STATUS_OK ? status : lower_emit(lower, OP_IDENTITY, &x, 1, &(struct op_attr){0});
+    struct lower_view x;
+    enum status status = lower_view(lower, 0, &x);
+    return status != STATUS_OK ? status
+                               : lower_emit_in(lower, OP_IDENTITY, &x.value, 1, &(struct op_attr){0}, &x.layout);
 }
 
 enum status lower_identity(struct lower *lower) {
@@ -95,13 +96,17 @@ enum status lower_identity(struct lower *lower) {
     return status != STATUS_OK ? status : pass(lower);
 }
 
-/* At inference Dropout passes its input on; since opset 12 an input says whether this is training. */
+/* At inference, or if it drops nothing, Dropout passes its input on; since opset 12 an input says whether this is training. */
 enum status lower_dropout(struct lower *lower) {
+    const struct onnx_constant *training = NULL;
+    float ratio = 0;
     enum status status = lower_arity(lower, 1, lower->opset < 12 ? 1 : 3);
     if (status == STATUS_OK && lower_has_input(lower, 2)) {
-        const struct onnx_constant *training = NULL;
         status = lower_integers(lower, 2, &training);
-        if (status == STATUS_OK && (training->count != 1 || training->integers[0] != 0)) {
+    }
+    if (status == STATUS_OK && training != NULL && (training->count != 1 || training->integers[0] != 0)) {
+        status = lower_scalar(lower, 1, 0.5F, &ratio);
+        if (status == STATUS_OK && ratio > 0) {
             return lower_refuse(lower, STATUS_UNSUPPORTED,
                                 "got its training form, expected a model exported for inference");
         }
@@ -110,7 +115,7 @@ enum status lower_dropout(struct lower *lower) {
 }
 
 static enum status cast_to_integers(struct lower *lower, const struct onnx_constant *from, int32_t type) {
-    int64_t *data = NULL;
+    int64_t *data = NULL, times = 0;
     bool is_bool = type == ONNX__TENSOR_PROTO__DATA_TYPE__BOOL;
     bool narrow = type == ONNX__TENSOR_PROTO__DATA_TYPE__INT32;
     enum status status = fold_integers(lower, type, &from->shape, &data);
@@ -122,7 +127,7 @@ static enum status cast_to_integers(struct lower *lower, const struct onnx_const
         int64_t value = from->floats != NULL ? (int64_t)from->floats[i] : from->integers[i];
         if (is_bool) {
             value = from->floats != NULL ? from->floats[i] != 0.0F : value != 0;
-        } else if (narrow && value != ONNX_BATCH && (value < INT32_MIN || value > INT32_MAX)) {
+        } else if (narrow && !onnx_is_batch(value, &times) && (value < INT32_MIN || value > INT32_MAX)) {
             return lower_refuse(lower, STATUS_UNSUPPORTED, "got %lld at element %zu, expected 32 bits",
                                 (long long)value, i);
         }
@@ -133,13 +138,14 @@ static enum status cast_to_integers(struct lower *lower, const struct onnx_const
 
 static enum status cast_to_floats(struct lower *lower, const struct onnx_constant *from) {
     float *data = NULL;
+    int64_t times = 0;
     enum status status = fold_floats(lower, &from->shape, &data);
     for (size_t i = 0; status == STATUS_OK && i < from->count; i++) {
         if (from->integers == NULL) {
             data[i] = from->floats[i];
             continue;
         }
-        if (from->integers[i] == ONNX_BATCH) {
+        if (onnx_is_batch(from->integers[i], &times)) {
             return lower_refuse(lower, STATUS_UNSUPPORTED, "got the batch size, expected a number that is fixed");
         }
         data[i] = (float)from->integers[i];
@@ -185,19 +191,19 @@ enum status lower_shape_of(struct lower *lower) {
     const struct onnx_constant *constant = NULL;
     const struct shape *shape = NULL;
     int64_t start = 0, end = 0, *data = NULL;
-    size_t x = NETWORK_NONE, batch_axis = 0;
+    struct lower_view x = {.layout = {.axis = LOWER_HIDDEN}};
     enum status status = lower_arity(lower, 1, 1);
     if (status != STATUS_OK) {
         return status;
     }
     constant = lower_constant(lower, 0);
     if (constant == NULL) {
-        status = lower_moved_value(lower, 0, &x, &batch_axis);
+        status = lower_view(lower, 0, &x);
     }
     if (status != STATUS_OK) {
         return status;
     }
-    shape = constant != NULL ? &constant->shape : lower_shape(lower, x);
+    shape = constant != NULL ? &constant->shape : &x.shape;
     status = lower_attr_int(lower, "start", 0, &start);
     if (status == STATUS_OK) {
         status = lower_attr_int(lower, "end", (int64_t)shape->rank, &end);
@@ -211,13 +217,8 @@ enum status lower_shape_of(struct lower *lower) {
     status = fold_integers(lower, ONNX__TENSOR_PROTO__DATA_TYPE__INT64, &out, &data);
     for (size_t i = 0; status == STATUS_OK && i < out.dim[0]; i++) {
         size_t axis = (size_t)start + i;
-        if (constant != NULL) {
-            data[i] = (int64_t)shape->dim[axis];
-        } else if (axis == batch_axis) {
-            data[i] = ONNX_BATCH;
-        } else {
-            data[i] = (int64_t)shape->dim[axis < batch_axis ? axis + 1 : axis];
-        }
+        bool batch = constant == NULL && axis == x.layout.axis;
+        data[i] = batch ? onnx_batch((int64_t)shape->dim[axis]) : (int64_t)shape->dim[axis];
     }
     return status;
 }

@@ -6,12 +6,12 @@
 #include "server/onnx/onnx_lower.h"
 
 static enum status emit_unary(struct lower *lower, enum op_kind op, const struct op_attr *attr) {
-    size_t x = NETWORK_NONE;
+    struct lower_view x;
     enum status status = lower_arity(lower, 1, 1);
     if (status == STATUS_OK) {
-        status = lower_value(lower, 0, &x);
+        status = lower_view(lower, 0, &x);
     }
-    return status != STATUS_OK ? status : lower_emit(lower, op, &x, 1, attr);
+    return status != STATUS_OK ? status : lower_emit_in(lower, op, &x.value, 1, attr, &x.layout);
 }
 
 enum status lower_relu(struct lower *lower) {
@@ -27,7 +27,7 @@ enum status lower_leaky_relu(struct lower *lower) {
 /* The bounds are attributes before opset 11, inputs since. */
 enum status lower_clip(struct lower *lower) {
     struct op_attr attr = {0};
-    size_t x = NETWORK_NONE;
+    struct lower_view x;
     bool as_inputs = lower->opset >= 11;
     if (as_inputs && lower->node->n_attribute > 0) {
         return lower_refuse(lower, STATUS_INVALID, "got attributes in opset %lld, expected inputs",
@@ -35,7 +35,7 @@ enum status lower_clip(struct lower *lower) {
     }
     enum status status = lower_arity(lower, 1, as_inputs ? 3 : 1);
     if (status == STATUS_OK) {
-        status = lower_value(lower, 0, &x);
+        status = lower_view(lower, 0, &x);
     }
     if (status == STATUS_OK) {
         status = as_inputs ? lower_scalar(lower, 1, -FLT_MAX, &attr.low)
@@ -52,7 +52,7 @@ enum status lower_clip(struct lower *lower) {
         return lower_refuse(lower, STATUS_INVALID, "got bounds %g and %g, expected the lower one first",
                             (double)attr.low, (double)attr.high);
     }
-    return lower_emit(lower, OP_CLIP, &x, 1, &attr);
+    return lower_emit_in(lower, OP_CLIP, &x.value, 1, &attr, &x.layout);
 }
 
 enum status lower_sigmoid(struct lower *lower) {
@@ -159,39 +159,44 @@ enum status lower_ceil(struct lower *lower) {
  * after it, unless those after `axis` have size 1. */
 static enum status emit_softmax(struct lower *lower, enum op_kind op) {
     struct op_attr attr = {0};
-    size_t x = NETWORK_NONE, view = 0, y = 0, back = 0;
+    struct lower_view x;
+    size_t view = 0, y = 0, back = 0;
     int64_t axis = 0;
     enum status status = lower_arity(lower, 1, 1);
     if (status == STATUS_OK) {
-        status = lower_value(lower, 0, &x);
+        status = lower_view(lower, 0, &x);
     }
     if (status == STATUS_OK) {
         status = lower_attr_int(lower, "axis", lower->opset < 13 ? 1 : -1, &axis);
     }
     if (status == STATUS_OK) {
-        status = lower_axis(lower, axis, lower_shape(lower, x)->rank, &attr.axis);
+        status = lower_axis(lower, axis, x.shape.rank, &attr.axis);
     }
     if (status != STATUS_OK) {
         return status;
     }
-    const struct shape shape = *lower_shape(lower, x);
-    if (attr.axis == 0) {
-        return lower_refuse(lower, STATUS_UNSUPPORTED, "got axis 0, expected one that is not the batch");
+    const struct shape shape = *lower_shape(lower, x.value);
+    bool alone = lower->opset >= 13 || shape_count_from(&x.shape, attr.axis + 1) == 1;
+    bool on_batch =
+        attr.axis == x.layout.axis || (!alone && x.layout.axis != LOWER_HIDDEN && attr.axis < x.layout.axis);
+    attr.axis = lower_our_axis(&x.layout, attr.axis);
+    if (on_batch) {
+        return lower_refuse(lower, STATUS_UNSUPPORTED, "got the batch's axis, expected one that is not the batch");
     }
-    if (lower->opset >= 13 || shape_count_from(&shape, attr.axis + 1) == 1) {
-        return lower_emit(lower, op, &x, 1, &attr);
+    if (alone) {
+        return lower_emit_in(lower, op, &x.value, 1, &attr, &x.layout);
     }
     size_t together = shape_count_from(&shape, attr.axis);
     struct shape rows = {.rank = 3, .dim = {1, shape_count(&shape) / together, together}};
     attr.axis = 2;
-    status = lower_reshaped(lower, x, &rows, &view);
+    status = lower_reshaped(lower, x.value, &rows, &view);
     if (status == STATUS_OK) {
         status = lower_step(lower, op, &view, 1, &attr, &y);
     }
     if (status == STATUS_OK) {
         status = lower_reshaped(lower, y, &shape, &back);
     }
-    return status != STATUS_OK ? status : lower_bind_value(lower, back);
+    return status != STATUS_OK ? status : lower_bind_output(lower, 0, back, &x.layout);
 }
 
 enum status lower_softmax(struct lower *lower) {
@@ -226,6 +231,7 @@ static enum status check_broadcast(struct lower *lower, const size_t inputs[2]) 
 
 static enum status lower_arithmetic(struct lower *lower, enum op_kind op) {
     size_t inputs[2] = {NETWORK_NONE, NETWORK_NONE};
+    struct lower_view like;
     enum status status = lower_arity(lower, 2, 2);
     if (status != STATUS_OK) {
         return status;
@@ -233,37 +239,36 @@ static enum status lower_arithmetic(struct lower *lower, enum op_kind op) {
     if (lower_all_constant(lower)) {
         return fold_arithmetic(lower, op);
     }
-    status = lower_operand(lower, 0, &inputs[0]);
-    if (status == STATUS_OK) {
-        status = lower_operand(lower, 1, &inputs[1]);
-    }
+    status = lower_aligned(lower, 0, 2, inputs, &like);
     if (status == STATUS_OK) {
         status = check_broadcast(lower, inputs);
     }
-    return status != STATUS_OK ? status : lower_emit(lower, op, inputs, 2, &(struct op_attr){0});
+    return status != STATUS_OK ? status : lower_emit_in(lower, op, inputs, 2, &(struct op_attr){0}, &like.layout);
 }
 
 /* Sum, Min and Max take any number of inputs: one after the other. */
 static enum status lower_variadic(struct lower *lower, enum op_kind op) {
-    size_t inputs[2] = {NETWORK_NONE, NETWORK_NONE};
     size_t count = lower->node->n_input;
+    struct lower_view like;
     enum status status = lower_arity(lower, 1, SIZE_MAX);
     if (status == STATUS_OK && count == 2) {
         return lower_arithmetic(lower, op);
     }
+    size_t *inputs = arena_alloc(lower->arena, count, sizeof *inputs);
+    if (status == STATUS_OK && inputs == NULL) {
+        return error_no_memory(lower->error, "the inputs of a node");
+    }
     if (status == STATUS_OK) {
-        status = lower_operand(lower, 0, &inputs[0]);
+        status = lower_aligned(lower, 0, count, inputs, &like);
     }
     for (size_t i = 1; status == STATUS_OK && i < count; i++) {
-        status = lower_operand(lower, i, &inputs[1]);
+        size_t pair[2] = {inputs[i - 1], inputs[i]};
+        status = check_broadcast(lower, pair);
         if (status == STATUS_OK) {
-            status = check_broadcast(lower, inputs);
-        }
-        if (status == STATUS_OK) {
-            status = lower_step(lower, op, inputs, 2, &(struct op_attr){0}, &inputs[0]);
+            status = lower_step(lower, op, pair, 2, &(struct op_attr){0}, &inputs[i]);
         }
     }
-    return status != STATUS_OK ? status : lower_bind_value(lower, inputs[0]);
+    return status != STATUS_OK ? status : lower_bind_output(lower, 0, inputs[count - 1], &like.layout);
 }
 
 enum status lower_add(struct lower *lower) {
@@ -325,13 +330,14 @@ static enum status read_axes(struct lower *lower, int64_t as_input, const int64_
 
 static enum status emit_reduce(struct lower *lower, enum op_kind op, int64_t as_input) {
     struct op_attr attr = {0};
-    size_t x = NETWORK_NONE;
+    struct lower_view x;
     const int64_t *axes = NULL;
     size_t count = 0;
+    size_t dropped = 0;
     bool chosen[SHAPE_RANK_MAX] = {false}, noop = false;
     enum status status = lower_arity(lower, 1, lower->opset < as_input ? 1 : 2);
     if (status == STATUS_OK) {
-        status = lower_value(lower, 0, &x);
+        status = lower_view(lower, 0, &x);
     }
     if (status == STATUS_OK) {
         status = read_axes(lower, as_input, &axes, &count);
@@ -343,11 +349,11 @@ static enum status emit_reduce(struct lower *lower, enum op_kind op, int64_t as_
         status = lower_attr_bool(lower, "noop_with_empty_axes", false, &noop);
     }
     if (status == STATUS_OK && count == 0 && noop) {
-        return lower_emit(lower, OP_IDENTITY, &x, 1, &attr);
+        return lower_emit_in(lower, OP_IDENTITY, &x.value, 1, &attr, &x.layout);
     }
     for (size_t i = 0; status == STATUS_OK && i < count; i++) {
         size_t axis = 0;
-        status = lower_axis(lower, axes[i], lower_shape(lower, x)->rank, &axis);
+        status = lower_axis(lower, axes[i], x.shape.rank, &axis);
         if (status == STATUS_OK && chosen[axis]) {
             status = lower_refuse(lower, STATUS_INVALID, "got axis %zu twice, expected it once", axis);
         }
@@ -356,16 +362,18 @@ static enum status emit_reduce(struct lower *lower, enum op_kind op, int64_t as_
     if (status != STATUS_OK) {
         return status;
     }
-    if (chosen[0] || count == 0) {
+    if (count == 0 || (x.layout.axis != LOWER_HIDDEN && chosen[x.layout.axis])) {
         return lower_refuse(lower, STATUS_UNSUPPORTED,
                             "got a reduction over the batch, expected one within each sample");
     }
     for (size_t i = 0; i < SHAPE_RANK_MAX; i++) {
         if (chosen[i]) {
-            attr.axes[attr.axes_count++] = i;
+            attr.axes[attr.axes_count++] = lower_our_axis(&x.layout, i);
+            dropped += !attr.keep_dims && x.layout.axis != LOWER_HIDDEN && i < x.layout.axis;
         }
     }
-    return lower_emit(lower, op, &x, 1, &attr);
+    x.layout.axis -= dropped;
+    return lower_emit_in(lower, op, &x.value, 1, &attr, &x.layout);
 }
 
 enum status lower_reduce_mean(struct lower *lower) {

@@ -31,8 +31,9 @@ static enum status read_list(struct lower *lower, int64_t as_input, const char *
 /* What the first input is: a constant, or a computed value in the file's order of axes. */
 struct subject {
     const struct onnx_constant *constant; /* or NULL: */
-    size_t value, batch_axis;
-    struct shape shape; /* in the file's order, the batch as 1 */
+    size_t value;
+    struct lower_layout layout;
+    struct shape shape; /* in the file's order, the batch as in struct lower_view */
 };
 
 static enum status read_subject(struct lower *lower, struct subject *subject) {
@@ -41,20 +42,16 @@ static enum status read_subject(struct lower *lower, struct subject *subject) {
         subject->shape = subject->constant->shape;
         return STATUS_OK;
     }
-    enum status status = lower_moved_value(lower, 0, &subject->value, &subject->batch_axis);
-    if (status != STATUS_OK) {
-        return status;
+    struct lower_view view;
+    enum status status = lower_view(lower, 0, &view);
+    if (status == STATUS_OK) {
+        *subject = (struct subject){.value = view.value, .layout = view.layout, .shape = view.shape};
     }
-    const struct shape *ours = lower_shape(lower, subject->value);
-    subject->shape = *ours;
-    for (size_t i = 0; i <= subject->batch_axis; i++) {
-        subject->shape.dim[i] = i < subject->batch_axis ? ours->dim[i + 1] : 1;
-    }
-    return STATUS_OK;
+    return status;
 }
 
 static bool is_batch(const struct subject *subject, size_t axis) {
-    return subject->constant == NULL && axis == subject->batch_axis;
+    return subject->constant == NULL && axis == subject->layout.axis;
 }
 
 static struct fold_walk whole(const struct shape *shape) {
@@ -69,14 +66,17 @@ static struct fold_walk whole(const struct shape *shape) {
 static enum status slice_value(struct lower *lower, const struct subject *subject, const struct fold_walk *walk,
                                size_t *output) {
     struct op_attr attr = {.shape = *lower_shape(lower, subject->value)};
-    attr.slice_step[0] = 1;
-    for (size_t i = 0, ours = 1; i < walk->shape.rank; i++) {
-        if (i == subject->batch_axis) {
+    for (size_t i = 0; i < attr.shape.rank; i++) {
+        attr.slice_step[i] = 1;
+    }
+    for (size_t i = 0; i < walk->shape.rank; i++) {
+        size_t ours = lower_our_axis(&subject->layout, i);
+        if (i == subject->layout.axis) {
             continue;
         }
         attr.shape.dim[ours] = walk->shape.dim[i];
         attr.slice_start[ours] = walk->start[i];
-        attr.slice_step[ours++] = walk->step[i];
+        attr.slice_step[ours] = walk->step[i];
     }
     return lower_step(lower, OP_SLICE, &subject->value, 1, &attr, output);
 }
@@ -86,12 +86,13 @@ static enum status slice_value(struct lower *lower, const struct subject *subjec
 /* One axis: start and end as the operator clamps them; a reversed walk may run down to the element before the first. */
 static enum status slice_axis(struct lower *lower, const struct subject *subject, size_t axis, int64_t start,
                               int64_t end, int64_t step, struct fold_walk *walk) {
-    int64_t size = (int64_t)subject->shape.dim[axis];
+    int64_t size = (int64_t)subject->shape.dim[axis], times = 0;
     if (is_batch(subject, axis)) {
-        bool all = start == 0 && step == 1 && (end == ONNX_BATCH || end >= INT32_MAX);
+        bool all = start == 0 && step == 1 && (onnx_is_batch(end, &times) || end >= INT32_MAX);
         return all ? STATUS_OK : lower_refuse(lower, STATUS_UNSUPPORTED, "got a part of the batch, expected all of it");
     }
-    if (start == ONNX_BATCH || end == ONNX_BATCH || step == 0 || step < -INT32_MAX || step > INT32_MAX) {
+    if (onnx_is_batch(start, &times) || onnx_is_batch(end, &times) || step == 0 || step < -INT32_MAX ||
+        step > INT32_MAX) {
         return lower_refuse(lower, STATUS_UNSUPPORTED, "got the batch size as a bound, or step %lld", (long long)step);
     }
     int64_t low = step > 0 ? 0 : -1, high = step > 0 ? size : size - 1;
@@ -146,7 +147,7 @@ enum status lower_slice(struct lower *lower) {
         return status != STATUS_OK ? status : fold_strided(lower, subject.constant, &walk);
     }
     status = slice_value(lower, &subject, &walk, &y);
-    return status != STATUS_OK ? status : lower_bind_output(lower, 0, y, subject.batch_axis);
+    return status != STATUS_OK ? status : lower_bind_output(lower, 0, y, &subject.layout);
 }
 
 /* Split: as many parts as there are outputs; without sizes they are equal, the last one smaller if it must. */
@@ -193,7 +194,7 @@ enum status lower_split(struct lower *lower) {
         at += size;
         status = slice_value(lower, &subject, &walk, &y);
         if (status == STATUS_OK) {
-            status = lower_bind_output(lower, i, y, subject.batch_axis);
+            status = lower_bind_output(lower, i, y, &subject.layout);
         }
     }
     return status;
@@ -227,13 +228,14 @@ static enum status gather_parts(struct lower *lower, const struct subject *subje
         walk.start[axis] = index[i];
         status = slice_value(lower, subject, &walk, &parts[i]);
     }
-    struct op_attr attr = {.axis = axis < subject->batch_axis ? axis + 1 : axis};
+    struct op_attr attr = {.axis = lower_our_axis(&subject->layout, axis)};
     return status != STATUS_OK ? status : lower_step(lower, OP_CONCAT, parts, count, &attr, output);
 }
 
 static enum status gather_value(struct lower *lower, const struct subject *subject, const struct onnx_constant *indices,
                                 size_t axis) {
-    size_t index[GATHER_PARTS_MAX] = {0}, y = 0, back = 0, batch_axis = subject->batch_axis;
+    size_t index[GATHER_PARTS_MAX] = {0}, y = 0, back = 0;
+    struct lower_layout layout = subject->layout;
     enum status status = STATUS_OK;
     if (is_batch(subject, axis) || indices->count == 0 || indices->count > GATHER_PARTS_MAX ||
         subject->shape.rank - 1 + indices->shape.rank > SHAPE_RANK_MAX) {
@@ -248,12 +250,12 @@ static enum status gather_value(struct lower *lower, const struct subject *subje
         status = gather_parts(lower, subject, axis, index, indices->count, &y);
     }
     if (status != STATUS_OK || indices->shape.rank == 1) {
-        return status != STATUS_OK ? status : lower_bind_output(lower, 0, y, batch_axis);
+        return status != STATUS_OK ? status : lower_bind_output(lower, 0, y, &layout);
     }
     /* The axis becomes those of the indices: none for a scalar. */
     const struct shape *ours = lower_shape(lower, y);
     struct shape out = {.rank = 0};
-    size_t at = axis < batch_axis ? axis + 1 : axis;
+    size_t at = lower_our_axis(&layout, axis);
     for (size_t d = 0; d < ours->rank; d++) {
         if (d != at) {
             out.dim[out.rank++] = ours->dim[d];
@@ -262,11 +264,11 @@ static enum status gather_value(struct lower *lower, const struct subject *subje
             out.dim[out.rank++] = indices->shape.dim[k];
         }
     }
-    if (axis < batch_axis) {
-        batch_axis = batch_axis + indices->shape.rank - 1;
+    if (layout.axis != LOWER_HIDDEN && axis < layout.axis) {
+        layout.axis = layout.axis + indices->shape.rank - 1;
     }
     status = lower_reshaped(lower, y, &out, &back);
-    return status != STATUS_OK ? status : lower_bind_output(lower, 0, back, batch_axis);
+    return status != STATUS_OK ? status : lower_bind_output(lower, 0, back, &layout);
 }
 
 enum status lower_gather(struct lower *lower) {
@@ -298,7 +300,7 @@ enum status lower_gather(struct lower *lower) {
 
 /* Whether a target for the batch axis leaves it as it is. */
 static bool keeps_batch(const struct lower *lower, int64_t target) {
-    return target == ONNX_BATCH || target == 1 ||
+    return target == onnx_batch(1) || target == 1 ||
            (!lower->graph->batch_is_dynamic && target > 0 && (uint64_t)target == lower->graph->fixed_batch);
 }
 
@@ -320,7 +322,7 @@ enum status lower_expand(struct lower *lower) {
     }
     for (size_t i = 0; i < targets->count && targets->count <= SHAPE_RANK_MAX; i++) {
         int64_t target = targets->integers[i];
-        bool batch = i == 0 && (subject.constant == NULL ? keeps_batch(lower, target) : target == ONNX_BATCH);
+        bool batch = i == 0 && (subject.constant == NULL ? keeps_batch(lower, target) : target == onnx_batch(1));
         if (!batch && (target < 1 || (i == 0 && subject.constant == NULL && targets->count == subject.shape.rank))) {
             return lower_refuse(lower, STATUS_UNSUPPORTED, "got %lld as dimension %zu, expected a size",
                                 (long long)target, i);
@@ -328,7 +330,7 @@ enum status lower_expand(struct lower *lower) {
         wanted.dim[wanted.rank++] = batch ? 1 : (size_t)target;
     }
     if (targets->count > SHAPE_RANK_MAX || !shape_broadcast(&subject.shape, &wanted, &out) ||
-        (subject.constant == NULL && (subject.batch_axis != 0 || out.rank != subject.shape.rank))) {
+        (subject.constant == NULL && (!lower_is_plain(&subject.layout) || out.rank != subject.shape.rank))) {
         return lower_refuse(lower, STATUS_UNSUPPORTED, "got %zu dimensions for an input of shape %s", targets->count,
                             shape_text(&subject.shape, text));
     }
@@ -376,7 +378,7 @@ enum status lower_constant_of_shape(struct lower *lower) {
     value.shape = (struct shape){.rank = targets->count};
     for (size_t i = 0; status == STATUS_OK && i < targets->count; i++) {
         int64_t target = targets->integers[i];
-        bool batch = i == 0 && target == ONNX_BATCH;
+        bool batch = i == 0 && target == onnx_batch(1);
         if (!batch && target < 0) {
             return lower_refuse(lower, STATUS_UNSUPPORTED, "got %lld as dimension %zu, expected a size",
                                 (long long)target, i);

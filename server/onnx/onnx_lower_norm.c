@@ -42,10 +42,11 @@ static enum status normalise(struct lower *lower, size_t x, size_t first, float 
 enum status lower_layer_norm(struct lower *lower) {
     int64_t attribute = -1, stash = 1;
     float epsilon = 1e-5F;
-    size_t x = NETWORK_NONE, axis = 0, scale = 0, y = 0, scaled = 0, bias = 0;
+    size_t axis = 0, scale = 0, y = 0, scaled = 0, bias = 0;
+    struct lower_view x;
     enum status status = lower_arity(lower, 2, 3);
     if (status == STATUS_OK) {
-        status = lower_value(lower, 0, &x);
+        status = lower_view(lower, 0, &x);
     }
     if (status == STATUS_OK) {
         status = lower_attr_int(lower, "axis", -1, &attribute);
@@ -57,25 +58,28 @@ enum status lower_layer_norm(struct lower *lower) {
         status = lower_attr_float(lower, "epsilon", 1e-5F, &epsilon);
     }
     if (status == STATUS_OK) {
-        status = lower_axis(lower, attribute, lower_shape(lower, x)->rank, &axis);
+        status = lower_axis(lower, attribute, x.shape.rank, &axis);
     }
-    if (status == STATUS_OK && axis == 0) {
-        return lower_refuse(lower, STATUS_UNSUPPORTED, "got axis 0, expected one within each sample");
+    if (status == STATUS_OK && x.layout.axis != LOWER_HIDDEN && axis <= x.layout.axis) {
+        return lower_refuse(lower, STATUS_UNSUPPORTED,
+                            "got axis %zu and the batch at %zu, expected one within each sample", axis, x.layout.axis);
     }
     if (status == STATUS_OK) {
         status = lower_weight(lower, 1, &scale);
     }
     if (status == STATUS_OK) {
-        status = normalise(lower, x, axis, epsilon, &y);
+        status = normalise(lower, x.value, lower_our_axis(&x.layout, axis), epsilon, &y);
     }
     if (status == STATUS_OK) {
         status = binary(lower, OP_MUL, y, scale, &scaled);
     }
     if (status != STATUS_OK || !lower_has_input(lower, 2)) {
-        return status != STATUS_OK ? status : lower_bind_value(lower, scaled);
+        return status != STATUS_OK ? status : lower_bind_output(lower, 0, scaled, &x.layout);
     }
     status = lower_weight(lower, 2, &bias);
-    return status != STATUS_OK ? status : lower_emit(lower, OP_ADD, (size_t[]){scaled, bias}, 2, &(struct op_attr){0});
+    return status != STATUS_OK
+               ? status
+               : lower_emit_in(lower, OP_ADD, (size_t[]){scaled, bias}, 2, &(struct op_attr){0}, &x.layout);
 }
 
 /* x (N, C, ...) is seen as (N, groups, rest); scale and bias have one number a group, or a channel if these are the same. */

@@ -1,55 +1,59 @@
-/* Flatten, Reshape, Squeeze, Unsqueeze, Transpose, Concat, Pad: operators that move data without computing.
- *
- * For a value that depends on the input, the first dimension must stay the batch. Which target shapes do that can be told
- * at batch 1, because a file says the batch in one of four ways: 0 (copy), -1 (what is left), the batch taken from Shape
- * (ONNX_BATCH), or the fixed number of the file. */
+/* Flatten, Reshape, Squeeze, Unsqueeze, Transpose, Concat, Pad: operators that move data without computing. Where they put the
+ * batch, onnx_lower_layout.c keeps track. */
 #include <string.h>
 
 #include "server/onnx/onnx_lower.h"
 
-/* A Transpose may put the batch elsewhere for a while, as attention does with (3, N, ...): ours keeps it first, the binding
- * remembers where the file has it. `perm` is in the file's order. */
-static enum status transpose_moved(struct lower *lower) {
+/* `perm` is in the file's order; what is merged with the batch moves with it. */
+static enum status transpose_value(struct lower *lower) {
     struct op_attr attr = {0};
-    size_t x = NETWORK_NONE, batch_axis = 0, y = 0, perm[SHAPE_RANK_MAX] = {0}, moved = 0;
-    enum status status = lower_moved_value(lower, 0, &x, &batch_axis);
-    size_t rank = status == STATUS_OK ? lower_shape(lower, x)->rank : 0;
+    struct lower_view x;
+    size_t y = 0, perm[SHAPE_RANK_MAX] = {0};
+    enum status status = lower_view(lower, 0, &x);
     if (status == STATUS_OK) {
-        status = lower_permutation(lower, rank, perm);
+        status = lower_permutation(lower, x.shape.rank, perm);
     }
     if (status != STATUS_OK) {
         return status;
     }
+    struct lower_layout layout = x.layout;
     bool same = true;
     attr.axes_count = 1; /* the batch stays our first axis */
-    for (size_t i = 0; i < rank; i++) {
-        if (perm[i] == batch_axis) {
-            moved = i;
+    for (size_t i = 0; i < x.shape.rank; i++) {
+        if (perm[i] != x.layout.axis) {
+            attr.axes[attr.axes_count++] = lower_our_axis(&x.layout, perm[i]);
             continue;
         }
-        size_t ours = perm[i] < batch_axis ? perm[i] + 1 : perm[i];
-        same = same && ours == attr.axes_count;
-        attr.axes[attr.axes_count++] = ours;
+        layout.axis = i;
+        for (size_t k = 0; k < (size_t)layout.lead + layout.trail; k++) {
+            attr.axes[attr.axes_count++] = x.layout.axis + 1 + k;
+        }
     }
-    if (same && (moved != 0 || batch_axis != 0)) {
-        return lower_bind_output(lower, 0, x, moved);
+    for (size_t i = 0; i < attr.axes_count; i++) {
+        same = same && attr.axes[i] == i;
     }
-    status = lower_step(lower, OP_TRANSPOSE, &x, 1, &attr, &y);
-    return status != STATUS_OK ? status : lower_bind_output(lower, 0, y, moved);
+    if (same && !(lower_is_plain(&layout) && lower_is_plain(&x.layout))) {
+        return lower_bind_output(lower, 0, x.value, &layout);
+    }
+    status = lower_step(lower, OP_TRANSPOSE, &x.value, 1, &attr, &y);
+    return status != STATUS_OK ? status : lower_bind_output(lower, 0, y, &layout);
 }
 
-static enum status input_shape(struct lower *lower, const struct shape **shape, bool *constant) {
-    const struct onnx_constant *found = lower_constant(lower, 0);
-    *constant = found != NULL;
-    if (found != NULL) {
-        *shape = &found->shape;
+/* What the first input is: a constant, or a computed value. */
+struct source {
+    const struct onnx_constant *constant; /* or NULL */
+    struct lower_view view;
+    struct shape shape; /* in the file's order */
+};
+
+static enum status read_source(struct lower *lower, struct source *source) {
+    *source = (struct source){.constant = lower_constant(lower, 0), .view.layout.axis = LOWER_HIDDEN};
+    if (source->constant != NULL) {
+        source->shape = source->constant->shape;
         return STATUS_OK;
     }
-    size_t value = NETWORK_NONE;
-    enum status status = lower_value(lower, 0, &value);
-    if (status == STATUS_OK) {
-        *shape = lower_shape(lower, value);
-    }
+    enum status status = lower_view(lower, 0, &source->view);
+    source->shape = status == STATUS_OK ? source->view.shape : source->shape;
     return status;
 }
 
@@ -61,27 +65,13 @@ static enum status refuse_batch(struct lower *lower, const struct shape *shape) 
                         shape_text(shape, text));
 }
 
-/* Gives the first input another shape, folded or as a node. */
-static enum status finish(struct lower *lower, const struct shape *shape) {
-    const struct onnx_constant *constant = lower_constant(lower, 0);
-    if (constant != NULL) {
-        return fold_reshape(lower, constant, shape);
-    }
-    struct op_attr attr = {.shape = *shape};
-    size_t x = NETWORK_NONE;
-    enum status status = lower_value(lower, 0, &x);
-    return status != STATUS_OK ? status : lower_emit(lower, OP_RESHAPE, &x, 1, &attr);
-}
-
 /* To a matrix: axes before `axis` together, then the rest together. */
 enum status lower_flatten(struct lower *lower) {
-    const struct shape *in = NULL;
-    struct shape out = {.rank = 2, .dim = {1, 1}};
-    bool constant = false;
-    int64_t attribute = 1;
+    struct source in;
+    int64_t attribute = 1, parts[2] = {1, 1};
     enum status status = lower_arity(lower, 1, 1);
     if (status == STATUS_OK) {
-        status = input_shape(lower, &in, &constant);
+        status = read_source(lower, &in);
     }
     if (status == STATUS_OK) {
         status = lower_attr_int(lower, "axis", 1, &attribute);
@@ -89,73 +79,71 @@ enum status lower_flatten(struct lower *lower) {
     if (status != STATUS_OK) {
         return status;
     }
-    size_t axis = in->rank;
-    if (attribute != (int64_t)in->rank) { /* one past the last axis is allowed */
-        status = lower_axis(lower, attribute, in->rank, &axis);
+    size_t axis = in.shape.rank;
+    if (attribute != (int64_t)in.shape.rank) { /* one past the last axis is allowed */
+        status = lower_axis(lower, attribute, in.shape.rank, &axis);
     }
     if (status != STATUS_OK) {
         return status;
     }
-    for (size_t i = 0; i < in->rank; i++) {
-        out.dim[i < axis ? 0 : 1] *= in->dim[i];
+    for (size_t i = 0; i < in.shape.rank; i++) {
+        parts[i < axis ? 0 : 1] *= (int64_t)in.shape.dim[i];
     }
-    if (!constant && (axis == 0 || out.dim[0] != 1)) {
-        return refuse_batch(lower, in);
+    if (in.constant != NULL) {
+        struct shape out = {.rank = 2, .dim = {(size_t)parts[0], (size_t)parts[1]}};
+        return fold_reshape(lower, in.constant, &out);
     }
-    return finish(lower, &out);
+    if (in.view.layout.axis != LOWER_HIDDEN) {
+        int64_t *with = &parts[in.view.layout.axis < axis ? 0 : 1];
+        if (*with > ONNX_BATCH_TIMES_MAX) {
+            return refuse_batch(lower, &in.shape);
+        }
+        *with = onnx_batch(*with);
+    }
+    return lower_reshape_to(lower, &in.view, parts, 2, false);
 }
 
-/* Whether the first target says "the batch". */
-static bool is_batch(const struct lower *lower, int64_t target, bool allow_zero) {
-    return target == ONNX_BATCH || target == -1 || (target == 0 && !allow_zero) ||
-           (!lower->graph->batch_is_dynamic && target > 0 && (uint64_t)target == lower->graph->fixed_batch);
-}
-
-/* Dimensions from `first` on: positive, 0 for a copy, at most one -1 for what is left of `total`. */
-static enum status solve_dimensions(struct lower *lower, const struct shape *in, const int64_t *targets, size_t first,
-                                    bool allow_zero, size_t total, struct shape *out) {
+/* A constant: positive dimensions, 0 for a copy, at most one -1 for what is left. */
+static enum status reshape_constant(struct lower *lower, const struct onnx_constant *constant, const int64_t *targets,
+                                    size_t count, bool allow_zero) {
+    struct shape out = {.rank = count};
     size_t open = NETWORK_NONE, product = 1;
-    for (size_t i = first; i < out->rank; i++) {
+    for (size_t i = 0; i < count; i++) {
         int64_t target = targets[i];
-        if (target == -1 && open == NETWORK_NONE) {
-            open = i;
-            out->dim[i] = 1;
-            continue;
+        if (target == 0 && !allow_zero && i < constant->shape.rank) {
+            target = (int64_t)constant->shape.dim[i];
         }
-        if (target == 0 && !allow_zero && i < in->rank) {
-            target = (int64_t)in->dim[i];
+        if (target < -1 || (target == -1 && open != NETWORK_NONE)) {
+            return lower_refuse(lower, STATUS_INVALID,
+                                "got %lld in dimension %zu of the new shape, expected a size, 0 "
+                                "for one that is there, or one -1",
+                                (long long)target, i);
         }
-        if (target < 1) {
-            return target == ONNX_BATCH ? refuse_batch(lower, in)
-                                        : lower_refuse(lower, STATUS_INVALID,
-                                                       "got %lld in dimension %zu of the new shape, expected a "
-                                                       "size, 0 for one that is there, or one -1",
-                                                       (long long)target, i);
-        }
-        out->dim[i] = (size_t)target;
-        if (__builtin_mul_overflow(product, out->dim[i], &product)) {
+        out.dim[i] = target == -1 ? 1 : (size_t)target;
+        open = target == -1 ? i : open;
+        if (__builtin_mul_overflow(product, out.dim[i], &product)) {
             return lower_refuse(lower, STATUS_INVALID, "got dimensions that overflow");
         }
     }
-    if (open != NETWORK_NONE && total % product == 0) {
-        out->dim[open] = total / product;
-        product = total;
+    if (open != NETWORK_NONE && product > 0 && constant->count % product == 0) {
+        out.dim[open] = constant->count / product;
+        product = constant->count;
     }
-    if (product != total) {
+    if (product != constant->count) {
         char text[SHAPE_TEXT_SIZE];
         return lower_refuse(lower, STATUS_INVALID, "got a new shape of %zu values, expected the %zu of shape %s",
-                            product, total, shape_text(in, text));
+                            product, constant->count, shape_text(&constant->shape, text));
     }
-    return STATUS_OK;
+    return fold_reshape(lower, constant, &out);
 }
 
 enum status lower_reshape(struct lower *lower) {
-    const struct shape *in = NULL;
+    struct source in;
     const struct onnx_constant *targets = NULL;
-    bool constant = false, allow_zero = false;
+    bool allow_zero = false;
     enum status status = lower_arity(lower, 2, 2);
     if (status == STATUS_OK) {
-        status = input_shape(lower, &in, &constant);
+        status = read_source(lower, &in);
     }
     if (status == STATUS_OK) {
         status = lower_integers(lower, 1, &targets);
@@ -170,17 +158,34 @@ enum status lower_reshape(struct lower *lower) {
         return lower_refuse(lower, STATUS_UNSUPPORTED, "got a new shape of rank %zu, expected at most %d",
                             targets->count, SHAPE_RANK_MAX);
     }
-    struct shape out = {.rank = targets->count};
-    size_t first = 0;
-    if (!constant) {
-        if (out.rank == 0 || !is_batch(lower, targets->integers[0], allow_zero)) {
-            return refuse_batch(lower, in);
-        }
-        out.dim[0] = 1;
-        first = 1;
+    return in.constant != NULL ? reshape_constant(lower, in.constant, targets->integers, targets->count, allow_zero)
+                               : lower_reshape_to(lower, &in.view, targets->integers, targets->count, allow_zero);
+}
+
+/* The first input with other dimensions of 1, whose batch is now at `batch` (the file's axis). */
+static enum status finish(struct lower *lower, const struct source *in, const struct shape *shape, size_t batch) {
+    if (in->constant != NULL) {
+        return fold_reshape(lower, in->constant, shape);
     }
-    status = solve_dimensions(lower, in, targets->integers, first, allow_zero, shape_count(in), &out);
-    return status != STATUS_OK ? status : finish(lower, &out);
+    struct lower_layout layout = in->view.layout;
+    struct shape ours = {.rank = 1, .dim = {1}};
+    size_t y = 0, merged = (size_t)layout.lead + layout.trail;
+    layout.axis = batch;
+    if (shape->rank + 1 + merged > SHAPE_RANK_MAX + (batch != LOWER_HIDDEN)) {
+        return lower_refuse(lower, STATUS_UNSUPPORTED, "got a new shape of rank %zu, expected at most %d", shape->rank,
+                            SHAPE_RANK_MAX);
+    }
+    for (size_t i = 0; i < shape->rank; i++) {
+        if (i != batch) {
+            ours.dim[ours.rank++] = shape->dim[i];
+            continue;
+        }
+        for (size_t k = 0; k < merged; k++) {
+            ours.dim[ours.rank++] = lower_shape(lower, in->view.value)->dim[in->view.layout.axis + 1 + k];
+        }
+    }
+    enum status status = lower_reshaped(lower, in->view.value, &ours, &y);
+    return status != STATUS_OK ? status : lower_bind_output(lower, 0, y, &layout);
 }
 
 /* The axes of Squeeze and Unsqueeze: an attribute before opset 13, an input since. chosen: one a dimension of `rank`. */
@@ -210,45 +215,49 @@ static enum status read_axes(struct lower *lower, size_t rank, bool chosen[SHAPE
 }
 
 enum status lower_squeeze(struct lower *lower) {
-    const struct shape *in = NULL;
+    struct source in;
     struct shape out = {0};
-    bool constant = false, chosen[SHAPE_RANK_MAX] = {false};
+    bool chosen[SHAPE_RANK_MAX] = {false};
     size_t count = 0;
     enum status status = lower_arity(lower, 1, lower->opset < 13 ? 1 : 2);
     if (status == STATUS_OK) {
-        status = input_shape(lower, &in, &constant);
+        status = read_source(lower, &in);
     }
     if (status == STATUS_OK) {
-        status = read_axes(lower, in->rank, chosen, &count);
+        status = read_axes(lower, in.shape.rank, chosen, &count);
     }
     if (status != STATUS_OK) {
         return status;
     }
     /* Without axes all dimensions of 1 go, and the batch with them if the file fixes it at 1. */
-    bool drops_batch = count == 0 ? !lower->graph->batch_is_dynamic && lower->graph->fixed_batch == 1 : chosen[0];
-    if (!constant && drops_batch) {
-        return refuse_batch(lower, in);
+    size_t batch = in.view.layout.axis, now = batch;
+    bool has_batch = batch != LOWER_HIDDEN,
+         drops = has_batch && (count == 0 ? lower_is_batch_of_1(lower) : chosen[batch]);
+    if (drops && !lower_is_batch_of_1(lower)) {
+        return refuse_batch(lower, &in.shape);
     }
-    for (size_t i = 0; i < in->rank; i++) {
-        bool drop = count == 0 ? in->dim[i] == 1 && (constant || i > 0) : chosen[i];
-        if (drop && in->dim[i] != 1) {
-            return lower_refuse(lower, STATUS_INVALID, "got axis %zu of size %zu, expected size 1", i, in->dim[i]);
+    for (size_t i = 0; i < in.shape.rank; i++) {
+        bool drop = count == 0 ? in.shape.dim[i] == 1 && (i != batch || drops) : chosen[i];
+        if (drop && in.shape.dim[i] != 1) {
+            return lower_refuse(lower, STATUS_INVALID, "got axis %zu of size %zu, expected size 1", i, in.shape.dim[i]);
         }
-        if (!drop) {
-            out.dim[out.rank++] = in->dim[i];
+        if (drop) {
+            now -= has_batch && i < batch;
+            continue;
         }
+        out.dim[out.rank++] = in.shape.dim[i];
     }
-    return finish(lower, &out);
+    return finish(lower, &in, &out, drops ? LOWER_HIDDEN : now);
 }
 
 enum status lower_unsqueeze(struct lower *lower) {
-    const struct shape *in = NULL;
+    struct source in;
     struct shape out = {0};
-    bool constant = false, chosen[SHAPE_RANK_MAX] = {false};
-    size_t count = 0, next = 0;
+    bool chosen[SHAPE_RANK_MAX] = {false};
+    size_t count = 0, next = 0, batch = LOWER_HIDDEN;
     enum status status = lower_arity(lower, 1, lower->opset < 13 ? 1 : 2);
     if (status == STATUS_OK) {
-        status = input_shape(lower, &in, &constant);
+        status = read_source(lower, &in);
     }
     /* Axes count in the result, whose rank depends on how many there are. */
     if (status == STATUS_OK && lower->opset < 13) {
@@ -262,22 +271,20 @@ enum status lower_unsqueeze(struct lower *lower) {
     if (status != STATUS_OK) {
         return status;
     }
-    if (count == 0 || count > SHAPE_RANK_MAX - in->rank) {
+    if (count == 0 || count > SHAPE_RANK_MAX - in.shape.rank) {
         return lower_refuse(lower, STATUS_UNSUPPORTED, "got %zu axes, expected 1 to %zu", count,
-                            SHAPE_RANK_MAX - in->rank);
+                            SHAPE_RANK_MAX - in.shape.rank);
     }
-    out.rank = in->rank + count;
+    out.rank = in.shape.rank + count;
     status = read_axes(lower, out.rank, chosen, &count);
     if (status != STATUS_OK) {
         return status;
     }
-    if (!constant && chosen[0]) {
-        return refuse_batch(lower, in);
-    }
     for (size_t i = 0; i < out.rank; i++) {
-        out.dim[i] = chosen[i] ? 1 : in->dim[next++];
+        batch = !chosen[i] && next == in.view.layout.axis ? i : batch;
+        out.dim[i] = chosen[i] ? 1 : in.shape.dim[next++];
     }
-    return finish(lower, &out);
+    return finish(lower, &in, &out, batch);
 }
 
 enum status lower_transpose(struct lower *lower) {
@@ -285,7 +292,7 @@ enum status lower_transpose(struct lower *lower) {
     if (status != STATUS_OK) {
         return status;
     }
-    return lower_all_constant(lower) ? fold_transpose(lower) : transpose_moved(lower);
+    return lower_all_constant(lower) ? fold_transpose(lower) : transpose_value(lower);
 }
 
 enum status lower_concat(struct lower *lower) {
@@ -302,27 +309,29 @@ enum status lower_concat(struct lower *lower) {
     if (inputs == NULL) {
         return error_no_memory(lower->error, "the inputs of a node");
     }
+    struct lower_view like;
     enum status status = lower_attr_int(lower, "axis", 0, &axis);
-    for (size_t i = 0; status == STATUS_OK && i < lower->node->n_input; i++) {
-        status = lower_operand(lower, i, &inputs[i]);
+    if (status == STATUS_OK) {
+        status = lower_aligned(lower, 0, lower->node->n_input, inputs, &like);
     }
     if (status == STATUS_OK) {
-        status = lower_axis(lower, axis, lower_shape(lower, inputs[0])->rank, &attr.axis);
+        status = lower_axis(lower, axis, like.shape.rank, &attr.axis);
     }
     if (status != STATUS_OK) {
         return status;
     }
-    if (attr.axis == 0) {
-        return refuse_batch(lower, lower_shape(lower, inputs[0]));
+    if (attr.axis == like.layout.axis) {
+        return refuse_batch(lower, &like.shape);
     }
-    return lower_emit(lower, OP_CONCAT, inputs, lower->node->n_input, &attr);
+    attr.axis = lower_our_axis(&like.layout, attr.axis);
+    return lower_emit_in(lower, OP_CONCAT, inputs, lower->node->n_input, &attr, &like.layout);
 }
 
 /* pads = [begin of each axis, then end of each axis]; since opset 18 `axes` may say which axes these are. */
-static enum status spread_pads(struct lower *lower, size_t rank, const int64_t *pads, size_t pad_count,
+static enum status spread_pads(struct lower *lower, const struct lower_view *x, const int64_t *pads, size_t pad_count,
                                struct op_attr *attr) {
     const struct onnx_constant *axes = NULL;
-    size_t count = rank;
+    size_t rank = x->shape.rank, count = rank;
     if (lower->opset >= 18 && lower_has_input(lower, 3)) {
         enum status status = lower_integers(lower, 3, &axes);
         if (status != STATUS_OK) {
@@ -340,13 +349,14 @@ static enum status spread_pads(struct lower *lower, size_t rank, const int64_t *
             return status;
         }
         int64_t begin = pads[i], end = pads[count + i];
-        if (begin < 0 || begin > INT32_MAX || end < 0 || end > INT32_MAX || (axis == 0 && (begin > 0 || end > 0))) {
+        if (begin < 0 || begin > INT32_MAX || end < 0 || end > INT32_MAX ||
+            (axis == x->layout.axis && (begin > 0 || end > 0))) {
             return lower_refuse(lower, STATUS_UNSUPPORTED,
                                 "got pads %lld and %lld of axis %zu, expected 0 to %d, and 0 for the batch",
                                 (long long)begin, (long long)end, axis, INT32_MAX);
         }
-        attr->pad_begin[axis] = (size_t)begin;
-        attr->pad_end[axis] = (size_t)end;
+        attr->pad_begin[lower_our_axis(&x->layout, axis)] = (size_t)begin;
+        attr->pad_end[lower_our_axis(&x->layout, axis)] = (size_t)end;
     }
     return STATUS_OK;
 }
@@ -354,13 +364,14 @@ static enum status spread_pads(struct lower *lower, size_t rank, const int64_t *
 /* Pads and value are attributes before opset 11, inputs since. */
 enum status lower_pad(struct lower *lower) {
     struct op_attr attr = {0};
-    size_t x = NETWORK_NONE, count = 0;
+    struct lower_view x;
+    size_t count = 0;
     const int64_t *pads = NULL;
     char mode[LOWER_TEXT_MAX];
     bool as_inputs = lower->opset >= 11;
     enum status status = lower_arity(lower, as_inputs ? 2 : 1, as_inputs ? 4 : 1);
     if (status == STATUS_OK) {
-        status = lower_value(lower, 0, &x);
+        status = lower_view(lower, 0, &x);
     }
     if (status == STATUS_OK) {
         status = lower_attr_text(lower, "mode", "constant", mode);
@@ -381,7 +392,7 @@ enum status lower_pad(struct lower *lower) {
                            : lower_attr_float(lower, "value", 0.0F, &attr.pad_value);
     }
     if (status == STATUS_OK) {
-        status = spread_pads(lower, lower_shape(lower, x)->rank, pads, count, &attr);
+        status = spread_pads(lower, &x, pads, count, &attr);
     }
-    return status != STATUS_OK ? status : lower_emit(lower, OP_PAD, &x, 1, &attr);
+    return status != STATUS_OK ? status : lower_emit_in(lower, OP_PAD, &x.value, 1, &attr, &x.layout);
 }

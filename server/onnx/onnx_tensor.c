@@ -55,6 +55,18 @@ static const struct type_row *type_row(int32_t type) {
     return &TYPES[0];
 }
 
+bool onnx_is_batch(int64_t integer, int64_t *times) {
+    if (integer < ONNX_BATCH || integer >= ONNX_BATCH + ONNX_BATCH_TIMES_MAX) {
+        return false;
+    }
+    *times = integer - ONNX_BATCH + 1;
+    return true;
+}
+
+int64_t onnx_batch(int64_t times) {
+    return ONNX_BATCH + times - 1;
+}
+
 const char *onnx_type_name(int32_t type) {
     return type_row(type)->name;
 }
@@ -179,13 +191,14 @@ static int64_t integer_at(const Onnx__TensorProto *tensor, size_t i) {
 
 static enum status read_integers(struct reader *reader) {
     size_t count = reader->out->count;
+    int64_t times = 0;
     int64_t *integers = arena_alloc(reader->arena, count, sizeof *integers);
     if (integers == NULL) {
         return error_no_memory(reader->error, "the values of a tensor");
     }
     for (size_t i = 0; i < count; i++) {
         integers[i] = integer_at(reader->tensor, i);
-        if (integers[i] == ONNX_BATCH) {
+        if (onnx_is_batch(integers[i], &times)) {
             return error_set(reader->error, STATUS_UNSUPPORTED, reader->place,
                              "failed to read tensor '%s': got the number %lld, which has a meaning of its own here",
                              name_of(reader), (long long)integers[i]);

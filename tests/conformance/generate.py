@@ -8,8 +8,12 @@ FOLDER/CASE/VARIANT/{model.onnx,input_0.pb,output_0.pb}. A network of ours has o
 samples apart, so each case is wrapped: the input is a matrix that is sliced and reshaped into the operator's data, the outputs
 are flattened and put side by side. Variants, of which the runner takes the first that loads:
 
-  each   the first dimension of the case's data is the batch
-  one    the case's data is one sample: a dimension of 1 goes before it, and axes count one further
+  each            the first dimension of the case's data is the batch
+  one             the case's data is one sample: a dimension of 1 goes before it, and axes count one further
+  with_constants  all of the case's data are constants, which the loader computes with: the outputs are added to an input of
+                  zeros. So are operators over integers (shapes, indices, masks) tested too
+
+An output of a single number is put there twice, since a classifier has at least two classes.
 """
 import copy
 import os
@@ -101,11 +105,47 @@ def shift(node, arrays):
         half = len(arrays[slot(1)]) // 2
         pads = list(arrays[slot(1)])
         arrays[slot(1)] = numpy.array([0] + pads[:half] + [0] + pads[half:], numpy.int64)
-    elif op in ("Reshape", "Expand"):
+    elif op == "Expand":
         arrays[slot(1)] = numpy.concatenate([numpy.array([1], numpy.int64), arrays[slot(1)]])
+    elif op == "Reshape":
+        batch = -1 if attribute(node, "allowzero", 0) else 0
+        arrays[slot(1)] = numpy.concatenate([numpy.array([batch], numpy.int64), arrays[slot(1)]])
+
+
+CONSTANT_TYPES = [numpy.dtype(t) for t in ("float32", "int32", "int64", "bool")]
+
+
+def wrap_constants(case):
+    model, (inputs, outputs) = case.model, case.data_sets[0]
+    node = copy.deepcopy(model.graph.node[0])
+    arrays = {i.name: numpy.asarray(a) for i, a in zip(model.graph.input, inputs)}
+    results = [numpy.asarray(o) for o in outputs]
+    if node.op_type in FIRST_OUTPUT:
+        del node.output[1:]
+        results = results[:1]
+    if any(a.dtype not in CONSTANT_TYPES for a in list(arrays.values()) + results) or \
+            len(results) != len([o for o in node.output if o]):
+        raise Skip(OTHER_TYPE)
+    nodes = [node]
+    initializers = [tensor(a, n) for n, a in arrays.items()] + [tensor(numpy.array((1, -1), numpy.int64), "flat_shape")]
+    flat = []
+    for output in (o for o in node.output if o):
+        nodes.append(helper.make_node("Cast", [output], [output + "_cast"], to=TensorProto.FLOAT))
+        nodes.append(helper.make_node("Reshape", [output + "_cast", "flat_shape"], [output + "_flat"]))
+        flat.append(output + "_flat")
+    y = numpy.concatenate([r.reshape(1, -1).astype(numpy.float32) for r in results], axis=1)
+    if y.shape[1] == 0:
+        raise Skip("an empty output")
+    if y.shape[1] == 1:
+        flat, y = flat * 2, numpy.concatenate([y, y], axis=1)
+    nodes.append(helper.make_node("Concat", flat, ["outputs"], axis=1))
+    nodes.append(helper.make_node("Add", ["the_input", "outputs"], ["the_output"]))
+    return model_of(nodes, initializers, y.shape[1], y.shape[1], model.opset_import), numpy.zeros_like(y), y
 
 
 def wrap(case, variant):
+    if variant == "with_constants":
+        return wrap_constants(case)
     model, (inputs, outputs) = case.model, case.data_sets[0]
     node = copy.deepcopy(model.graph.node[0])
     names = [i.name for i in model.graph.input]
@@ -156,20 +196,27 @@ def build(node, data, arrays, results, count, opsets):
         initializers.append(tensor(numpy.array((0, -1), numpy.int64), "flat_shape%d" % i))
         nodes.append(helper.make_node("Reshape", [output, "flat_shape%d" % i], ["flat%d" % i]))
         flat.append("flat%d" % i)
-    nodes.append(helper.make_node("Concat", flat, ["the_output"], axis=1))
     x = numpy.concatenate([arrays[n].reshape(count, -1) for n in data], axis=1)
     y = numpy.concatenate([r.reshape(count, -1) for r in results], axis=1)
-    if x.shape[1] != total or y.shape[1] < 2:
-        raise Skip("fewer than two outputs a sample")
-    graph = helper.make_graph(nodes, "case", [helper.make_tensor_value_info("the_input", TensorProto.FLOAT, ["N", total])],
-                              [helper.make_tensor_value_info("the_output", TensorProto.FLOAT, ["N", y.shape[1]])], initializers)
+    if x.shape[1] != total or y.shape[1] == 0:
+        raise Skip("an empty output")
+    if y.shape[1] == 1:
+        flat, y = flat * 2, numpy.concatenate([y, y], axis=1)
+    nodes.append(helper.make_node("Concat", flat, ["the_output"], axis=1))
+    return model_of(nodes, initializers, total, y.shape[1], opsets), x, y
+
+
+def model_of(nodes, initializers, features, classes, opsets):
+    graph = helper.make_graph(nodes, "case",
+                              [helper.make_tensor_value_info("the_input", TensorProto.FLOAT, ["N", features])],
+                              [helper.make_tensor_value_info("the_output", TensorProto.FLOAT, ["N", classes])], initializers)
     model = helper.make_model(graph, producer_name="onnx.backend.test")
     del model.opset_import[:]
     model.opset_import.extend(o for o in opsets if o.domain in ("", "ai.onnx"))
     for entry in model.opset_import:  # operators that did not change up to opset 9 are shown with an older one
         entry.version = max(entry.version, 9)
     model.ir_version = 8
-    return model, x, y
+    return model
 
 
 def main():
@@ -182,7 +229,7 @@ def main():
             continue
         where = os.path.join(folder, case.name)
         reasons = []
-        for variant in ("each", "one"):
+        for variant in ("each", "one", "with_constants"):
             try:
                 model, x, y = wrap(case, variant)
             except Skip as reason:

@@ -24,13 +24,15 @@ alexnet resnext50_32x4d wide_resnet50_2 vgg16 vgg16_bn""".split()
 
 
 def randomize(model):
-    """Statistics as after training, so that every BatchNormalization does something."""
+    """Statistics as after training, so that every BatchNormalization and every head does something."""
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0, 0.1)
             module.running_var.uniform_(0.8, 1.25)
             module.weight.data.uniform_(0.8, 1.25)
             module.bias.data.normal_(0, 0.1)
+        elif isinstance(module, torch.nn.Linear) and not module.weight.any():
+            module.weight.data.normal_(0, 0.02)  # a head that starts at zero would hide everything before it
 
 
 def export(name, folder, opset):
