@@ -146,7 +146,7 @@ enum status bank_build(const struct invert_data *data, const struct expose_optio
                        struct exposure *exposure, struct error *error) {
     struct banker banker = {.data = data, .options = options, .rng = rng, .exposure = exposure};
     enum status status = STATUS_OK;
-    for (size_t i = 0; i < TRIGGER_FAMILY_COUNT * exposure->classes && status == STATUS_OK; i++) {
+    for (size_t i = 0; i < TRIGGER_FAMILY_COUNT * exposure->columns && status == STATUS_OK; i++) {
         if (exposure->cells[i].suspect) {
             status = bank_suspect(&banker, &exposure->cells[i], error);
         }

@@ -5,8 +5,10 @@
 #include <stdlib.h>
 
 #include "common/mem.h"
+#include "server/expose/all_to_all.h"
 #include "server/expose/anomaly.h"
 #include "server/expose/bank.h"
+#include "server/expose/dictionary.h"
 
 const struct expose_options expose_default_options = {
     .rung_steps = 20,
@@ -15,12 +17,13 @@ const struct expose_options expose_default_options = {
     .anomaly_threshold = 2.0,
     .size_ratio = 0.5,
     .restarts = 1,
+    .probe_samples = 48,
 };
 
 enum { CLASSES_LEFT_MIN = 2 };
 
 struct exposure_cell *exposure_cell(const struct exposure *exposure, enum trigger_family family, size_t target) {
-    return &exposure->cells[(size_t)family * exposure->classes + target];
+    return &exposure->cells[(size_t)family * exposure->columns + target];
 }
 
 /* One family's race: the inversions still running, by class. */
@@ -101,7 +104,49 @@ static enum status run_rung(struct race *race, bool *in, struct error *error) {
     return STATUS_OK;
 }
 
-static enum status run_race(struct race *race, const struct rng *rng, struct error *error) {
+/* A start that works already at the dictionary's strength is better than a random one. */
+static const double START_SUCCESS = 0.5;
+
+/* The inversion of class t: from the dictionary's entry where that is promising, else from a random start. */
+static enum status enter_class(struct race *race, size_t t, const struct dictionary_find *finds, const struct rng *rng,
+                               struct error *error) {
+    const struct rng own = rng_stream(rng, (uint64_t)race->family * race->exposure->classes + t);
+    const size_t batch = race->options->batch;
+    struct trigger *entry = NULL;
+    if (finds == NULL || finds[t].success < START_SUCCESS) {
+        return inversion_new(race->data, race->family, t, 1.0, batch, &own, &race->inversions[t], error);
+    }
+    enum status status = trigger_new_entry(race->family, t, finds[t].entry, race->data->range, &entry, error);
+    if (status == STATUS_OK) {
+        entry->scale = 1.0;
+        trigger_project(entry, race->data->range);
+        status = inversion_from(race->data, entry, 1.0, batch, &own, &race->inversions[t], error);
+    }
+    trigger_free(entry);
+    return status;
+}
+
+/* A family that is only its dictionary: one probe settles all classes. */
+static enum status read_dictionary(struct race *race, const struct dictionary_find *finds, struct error *error) {
+    for (size_t t = 0; t < race->exposure->classes; t++) {
+        struct exposure_cell *cell = exposure_cell(race->exposure, race->family, t);
+        enum status status =
+            trigger_new_entry(race->family, t, finds[t].entry, race->data->range, &cell->trigger, error);
+        if (status == STATUS_OK) {
+            status = invert_measure(race->data, cell->trigger, &cell->trigger->loss, &cell->trigger->success, error);
+        }
+        if (status != STATUS_OK) {
+            return status;
+        }
+        cell->trigger->size = trigger_size(cell->trigger, race->data->range);
+        cell->size = cell->trigger->size;
+        cell->success = cell->trigger->success;
+    }
+    return STATUS_OK;
+}
+
+static enum status run_race(struct race *race, const struct dictionary_find *finds, const struct rng *rng,
+                            struct error *error) {
     const size_t classes = race->exposure->classes;
     bool *in = mem_calloc(classes, sizeof *in);
     if (in == NULL) {
@@ -110,11 +155,9 @@ static enum status run_race(struct race *race, const struct rng *rng, struct err
     enum status status = STATUS_OK;
     race->left = classes;
     for (size_t t = 0; t < classes && status == STATUS_OK; t++) {
-        const struct rng own = rng_stream(rng, (uint64_t)race->family * classes + t);
         race->order[t] = t;
         in[t] = true;
-        status =
-            inversion_new(race->data, race->family, t, 1.0, race->options->batch, &own, &race->inversions[t], error);
+        status = enter_class(race, t, finds, rng, error);
     }
     for (size_t rung = 0; rung < race->options->rungs && status == STATUS_OK; rung++) {
         status = run_rung(race, in, error);
@@ -134,6 +177,11 @@ static enum status run_race(struct race *race, const struct rng *rng, struct err
     return status;
 }
 
+/* A transformation of a fixed list cannot be strengthened: it works as it is, or it is none of an attacker's. */
+static double success_min(enum trigger_family family) {
+    return trigger_is_fixed(family) ? 0.6 : 0.0;
+}
+
 static enum status find_suspects(struct exposure *exposure, const struct expose_options *options,
                                  enum trigger_family family, struct error *error) {
     const size_t classes = exposure->classes;
@@ -149,8 +197,10 @@ static enum status find_suspects(struct exposure *exposure, const struct expose_
     for (size_t t = 0; t < classes; t++) {
         struct exposure_cell *cell = exposure_cell(exposure, family, t);
         cell->anomaly = index[t];
-        cell->suspect =
-            index[t] >= options->anomaly_threshold && cell->size <= options->size_ratio * exposure->median[family];
+        /* Of two classes none can stand out by deviations: there the ratio decides, against the other one's size. */
+        const bool outlier = classes > 2 ? index[t] >= options->anomaly_threshold : classes == 2;
+        const double bar = classes > 2 ? exposure->median[family] : values[1 - t];
+        cell->suspect = outlier && cell->success >= success_min(family) && cell->size <= options->size_ratio * bar;
     }
     mem_free(values);
     return STATUS_OK;
@@ -162,20 +212,42 @@ static size_t steps_of_all(const struct expose_options *options, size_t classes)
         total += left * options->rung_steps;
         left = (left + 1) / 2 > CLASSES_LEFT_MIN ? (left + 1) / 2 : CLASSES_LEFT_MIN;
     }
-    return total * TRIGGER_FAMILY_COUNT;
+    size_t families = 0;
+    for (enum trigger_family f = 0; f < TRIGGER_FAMILY_COUNT; f++) {
+        families += !trigger_is_fixed(f);
+    }
+    return total * families;
+}
+
+static enum status expose_family(struct race *race, struct dictionary_find *finds, const struct rng *rng,
+                                 struct error *error) {
+    const enum trigger_family family = race->family;
+    const bool has_entries = trigger_entry_count(family, race->data->range) > 0;
+    enum status status = STATUS_OK;
+    if (has_entries) {
+        status = dictionary_probe(race->data, family, race->options->probe_samples, finds, error);
+    }
+    if (status == STATUS_OK && trigger_is_fixed(family)) {
+        status = read_dictionary(race, finds, error);
+    } else if (status == STATUS_OK) {
+        status = run_race(race, has_entries ? finds : NULL, rng, error);
+    }
+    if (status == STATUS_OK) {
+        status = find_suspects(race->exposure, race->options, family, error);
+    }
+    return status == STATUS_OK ? all_to_all_expose(race->data, race->options, family, rng, race->exposure, error)
+                               : status;
 }
 
 static enum status expose_all(struct race *race, const struct rng *rng, struct error *error) {
-    struct exposure *exposure = race->exposure;
-    enum status status = STATUS_OK;
+    struct dictionary_find *finds = mem_alloc(race->exposure->classes, sizeof *finds);
+    enum status status = finds == NULL ? error_no_memory(error, "the dictionary") : STATUS_OK;
     for (enum trigger_family f = 0; f < TRIGGER_FAMILY_COUNT && status == STATUS_OK; f++) {
         race->family = f;
-        status = run_race(race, rng, error);
-        if (status == STATUS_OK) {
-            status = find_suspects(exposure, race->options, f, error);
-        }
+        status = expose_family(race, finds, rng, error);
     }
-    return status == STATUS_OK ? bank_build(race->data, race->options, rng, exposure, error) : status;
+    mem_free(finds);
+    return status == STATUS_OK ? bank_build(race->data, race->options, rng, race->exposure, error) : status;
 }
 
 enum status expose_run(const struct invert_data *data, const struct expose_options *options,
@@ -192,7 +264,8 @@ enum status expose_run(const struct invert_data *data, const struct expose_optio
     enum status status = STATUS_OK;
     if (race.exposure != NULL) {
         race.exposure->classes = classes;
-        race.exposure->cells = mem_calloc(TRIGGER_FAMILY_COUNT * classes, sizeof *race.exposure->cells);
+        race.exposure->columns = classes + 1;
+        race.exposure->cells = mem_calloc(TRIGGER_FAMILY_COUNT * race.exposure->columns, sizeof *race.exposure->cells);
     }
     if (race.exposure == NULL || race.exposure->cells == NULL || race.inversions == NULL || race.order == NULL ||
         race.scratch == NULL) {
@@ -215,7 +288,7 @@ void exposure_free(struct exposure *exposure) {
     if (exposure == NULL) {
         return;
     }
-    for (size_t i = 0; exposure->cells != NULL && i < TRIGGER_FAMILY_COUNT * exposure->classes; i++) {
+    for (size_t i = 0; exposure->cells != NULL && i < TRIGGER_FAMILY_COUNT * exposure->columns; i++) {
         trigger_free(exposure->cells[i].trigger);
     }
     for (size_t i = 0; i < exposure->bank_count; i++) {

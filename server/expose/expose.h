@@ -17,6 +17,7 @@ struct expose_options {
     double anomaly_threshold; /* a suspect's anomaly index is at least this, */
     double size_ratio;        /* and its size at most this share of the median */
     size_t restarts;          /* further inversions of each suspect, from other starts */
+    size_t probe_samples;     /* samples that each entry of a dictionary is tried on */
 };
 extern const struct expose_options expose_default_options;
 
@@ -28,12 +29,13 @@ struct exposure_cell {
     bool suspect;
     double scale; /* of a suspect: the bound at which its bank triggers reach the target; the adversary uses it too */
     double reference;        /* of a suspect: the median size of other classes at that scale */
-    struct trigger *trigger; /* the last trigger of the class, owned */
+    struct trigger *trigger; /* the last trigger of the class, owned; NULL in an all-to-all cell without a candidate */
 };
 
 struct exposure {
     size_t classes;
-    struct exposure_cell *cells;         /* (TRIGGER_FAMILY_COUNT, classes) */
+    size_t columns;                      /* classes + 1: the last is the all-to-all trigger */
+    struct exposure_cell *cells;         /* (TRIGGER_FAMILY_COUNT, columns) */
     double median[TRIGGER_FAMILY_COUNT]; /* of the sizes in each family */
     struct trigger **bank;               /* triggers of the suspects, restarts included, owned */
     size_t bank_count, bank_capacity;

@@ -6,6 +6,7 @@
 
 #include "common/digest.h"
 #include "common/mem.h"
+#include "server/expose/dictionary.h"
 #include "server/nn/loss.h"
 #include "server/nn/optim.h"
 
@@ -54,14 +55,21 @@ static void target_loss(void *user, size_t first, size_t n, const float *logits,
     const struct pass *pass = user;
     const size_t classes = pass->data->classes;
     struct chunk_sum *sum = &pass->sums[first / pass->chunk];
-    const int32_t target = (int32_t)pass->trigger->target;
     sum->loss = 0.0;
     sum->hits = 0;
     for (size_t i = 0; i < n; i++) {
         const float *row = logits + i * classes;
         float *drow = dlogits == NULL ? NULL : dlogits + i * classes;
-        sum->loss += loss_cross_entropy(1, classes, row, &target, 1.0F / (float)pass->count, drow);
-        sum->hits += loss_argmax(classes, row) == pass->trigger->target;
+        const int32_t label = pass->data->labels[pass->picked[first + i]];
+        const int32_t goal = trigger_goal(pass->trigger, label);
+        const float scale = 1.0F / (float)pass->count;
+        if (goal == TRIGGER_AWAY) {
+            sum->loss += loss_leave(1, classes, row, &label, scale, drow);
+            sum->hits += loss_argmax(classes, row) != (size_t)label;
+        } else {
+            sum->loss += loss_cross_entropy(1, classes, row, &goal, scale, drow);
+            sum->hits += loss_argmax(classes, row) == (size_t)goal;
+        }
     }
 }
 
@@ -100,48 +108,48 @@ static enum status run_pass(struct pass *pass, float *logits, struct error *erro
     return engine_run(data->engine, &run, error);
 }
 
-/* Indices of samples whose class is not `target`. */
-static size_t find_eligible(const struct invert_data *data, size_t target, size_t *out) {
+/* Indices of the samples that the trigger is to send to another class than their own. */
+static size_t find_eligible(const struct invert_data *data, const struct trigger *trigger, size_t *out) {
     size_t n = 0;
     for (size_t i = 0; i < data->count; i++) {
-        if ((size_t)data->labels[i] != target) {
+        if (trigger_goal(trigger, data->labels[i]) != data->labels[i]) {
             out[n++] = i;
         }
     }
     return n;
 }
 
+enum status invert_logits(const struct invert_data *data, const struct trigger *trigger, size_t limit, size_t *picked,
+                          float *logits, size_t *count, struct error *error) {
+    struct pass pass = {.data = data, .trigger = trigger, .picked = picked, .chunk = engine_chunk(data->engine)};
+    pass.count = find_eligible(data, trigger, picked);
+    pass.count = pass.count > limit ? limit : pass.count;
+    if (pass.count == 0) {
+        return error_set(error, STATUS_INVALID, NULL,
+                         "failed to measure a trigger to class %zu: got samples of that class only, expected others",
+                         trigger->target);
+    }
+    *count = pass.count;
+    return run_pass(&pass, logits, error);
+}
+
 enum status invert_measure(const struct invert_data *data, const struct trigger *trigger, double *loss, double *success,
                            struct error *error) {
-    size_t *eligible = mem_alloc(data->count, sizeof *eligible);
-    struct chunk_sum *sums = mem_calloc(MEASURE_MAX, sizeof *sums);
+    size_t *picked = mem_alloc(data->count, sizeof *picked);
     float *logits = mem_alloc(MEASURE_MAX * data->classes, sizeof *logits);
-    enum status status = STATUS_OK;
-    if (eligible == NULL || sums == NULL || logits == NULL) {
-        status = error_no_memory(error, "a trigger's measure");
-        goto done;
+    struct chunk_sum sum;
+    struct pass pass = {.data = data, .trigger = trigger, .picked = picked, .sums = &sum};
+    enum status status = picked == NULL || logits == NULL ? error_no_memory(error, "a trigger's measure") : STATUS_OK;
+    if (status == STATUS_OK) {
+        status = invert_logits(data, trigger, MEASURE_MAX, picked, logits, &pass.count, error);
     }
-    struct pass pass = {.data = data, .trigger = trigger, .picked = eligible, .chunk = engine_chunk(data->engine)};
-    pass.count = find_eligible(data, trigger->target, eligible);
-    pass.count = pass.count > MEASURE_MAX ? MEASURE_MAX : pass.count;
-    if (pass.count == 0) {
-        status = error_set(error, STATUS_INVALID, NULL,
-                           "failed to measure a trigger to class %zu: got samples of that class only, expected others",
-                           trigger->target);
-        goto done;
+    if (status == STATUS_OK) {
+        pass.chunk = pass.count;
+        target_loss(&pass, 0, pass.count, logits, NULL);
+        *loss = sum.loss / (double)pass.count;
+        *success = (double)sum.hits / (double)pass.count;
     }
-    status = run_pass(&pass, logits, error);
-    if (status != STATUS_OK) {
-        goto done;
-    }
-    pass.sums = sums;
-    pass.chunk = pass.count;
-    target_loss(&pass, 0, pass.count, logits, NULL);
-    *loss = sums[0].loss / (double)pass.count;
-    *success = (double)sums[0].hits / (double)pass.count;
-done:
-    mem_free(eligible);
-    mem_free(sums);
+    mem_free(picked);
     mem_free(logits);
     return status;
 }
@@ -179,7 +187,7 @@ static enum status inversion_make(const struct invert_data *data, struct trigger
     if (status != STATUS_OK) {
         goto fail;
     }
-    v->eligible_count = find_eligible(data, trigger->target, v->eligible);
+    v->eligible_count = find_eligible(data, trigger, v->eligible);
     v->next = v->eligible_count;
     if (v->eligible_count == 0) {
         status = error_set(error, STATUS_INVALID, NULL,
@@ -269,6 +277,10 @@ static enum status step(struct inversion *v, struct error *error) {
 }
 
 static enum status advance(struct inversion *v, size_t steps, struct error *error) {
+    if (trigger_is_fixed(v->trigger->family)) { /* nothing to step along: the best of its list */
+        v->steps += steps;
+        return dictionary_fit(&v->data, v->trigger, error);
+    }
     enum status status = STATUS_OK;
     for (size_t i = 0; i < steps && status == STATUS_OK; i++) {
         status = step(v, error);
@@ -349,6 +361,9 @@ static void key_of(const struct inversion *v, size_t steps, const char *state, s
     digest_update(digest, what, sizeof what);
     digest_update(digest, &v->trigger->scale, sizeof v->trigger->scale);
     digest_update(digest, state, size);
+    if (v->trigger->map != NULL) {
+        digest_update(digest, v->trigger->map, v->trigger->map_count * sizeof *v->trigger->map);
+    }
     if (v->data.mask != NULL) {
         digest_update(digest, v->data.mask, v->data.units * sizeof *v->data.mask);
         digest_update(digest, v->data.fill, v->data.units * sizeof *v->data.fill);

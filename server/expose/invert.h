@@ -51,6 +51,10 @@ enum status inversion_advance(struct inversion *inversion, size_t steps, struct 
 size_t inversion_steps(const struct inversion *inversion);
 const struct trigger *inversion_trigger(const struct inversion *inversion); /* borrowed */
 
+/* The logits (count, classes) of up to `limit` triggered samples among those it is to send elsewhere: picked[i] (room for
+ * data->count) is the sample of row i. */
+enum status invert_logits(const struct invert_data *data, const struct trigger *trigger, size_t limit, size_t *picked,
+                          float *logits, size_t *count, struct error *error);
 /* Loss and success of a trigger on up to 256 samples of the other classes, without changing it. */
 enum status invert_measure(const struct invert_data *data, const struct trigger *trigger, double *loss, double *success,
                            struct error *error);

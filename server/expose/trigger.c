@@ -8,6 +8,7 @@ static const struct trigger_family_row *const rows[TRIGGER_FAMILY_COUNT] = {
     [TRIGGER_PATCH] = &trigger_patch_row,
     [TRIGGER_ADDITIVE] = &trigger_additive_row,
     [TRIGGER_WARP] = &trigger_warp_row,
+    [TRIGGER_TONE] = &trigger_tone_row,
 };
 
 const char *trigger_family_name(enum trigger_family family) {
@@ -17,6 +18,23 @@ const char *trigger_family_name(enum trigger_family family) {
 float trigger_learning_rate(const struct trigger *trigger) {
     const struct trigger_family_row *row = rows[trigger->family];
     return row->rate_by_scale ? row->learning_rate * (float)trigger->scale : row->learning_rate;
+}
+
+size_t trigger_entry_count(enum trigger_family family, const struct image_range *range) {
+    return rows[family]->entry_count == NULL ? 0 : rows[family]->entry_count(range);
+}
+
+bool trigger_is_fixed(enum trigger_family family) {
+    return rows[family]->backward == NULL;
+}
+
+void trigger_set_entry(struct trigger *trigger, const struct image_range *range, size_t entry) {
+    rows[trigger->family]->set_entry(trigger, range, entry);
+    trigger_render(trigger, range);
+}
+
+int32_t trigger_goal(const struct trigger *trigger, int32_t label) {
+    return trigger->map == NULL ? (int32_t)trigger->target : trigger->map[label];
 }
 
 bool trigger_is_bounded(enum trigger_family family) {
@@ -55,6 +73,32 @@ enum status trigger_new(enum trigger_family family, size_t target, double scale,
     return STATUS_OK;
 }
 
+enum status trigger_new_entry(enum trigger_family family, size_t target, size_t entry, const struct image_range *range,
+                              struct trigger **out, struct error *error) {
+    const struct trigger_family_row *row = rows[family];
+    struct trigger *t = allocate(row->parameter_count(range), row->rendered_count(range));
+    if (t == NULL) {
+        return error_no_memory(error, "a trigger");
+    }
+    t->family = family;
+    t->target = target;
+    t->scale = row->entry_scale > 0.0 ? row->entry_scale : 1.0;
+    trigger_set_entry(t, range, entry);
+    *out = t;
+    return STATUS_OK;
+}
+
+enum status trigger_set_map(struct trigger *trigger, const int32_t *map, size_t classes, struct error *error) {
+    int32_t *copy = mem_dup(map, classes * sizeof *map);
+    if (copy == NULL) {
+        return error_no_memory(error, "a trigger");
+    }
+    mem_free(trigger->map);
+    trigger->map = copy;
+    trigger->map_count = classes;
+    return STATUS_OK;
+}
+
 enum status trigger_copy(const struct trigger *trigger, struct trigger **out, struct error *error) {
     struct trigger *t = allocate(trigger->parameter_count, trigger->rendered_count);
     if (t == NULL) {
@@ -64,6 +108,11 @@ enum status trigger_copy(const struct trigger *trigger, struct trigger **out, st
     *t = *trigger;
     t->parameters = parameters;
     t->rendered = rendered;
+    t->map = NULL;
+    if (trigger->map != NULL && trigger_set_map(t, trigger->map, trigger->map_count, error) != STATUS_OK) {
+        trigger_free(t);
+        return STATUS_NO_MEMORY;
+    }
     for (size_t i = 0; i < t->parameter_count; i++) {
         parameters[i] = trigger->parameters[i];
     }
@@ -80,6 +129,7 @@ void trigger_free(struct trigger *trigger) {
     }
     mem_free(trigger->parameters);
     mem_free(trigger->rendered);
+    mem_free(trigger->map);
     mem_free(trigger);
 }
 

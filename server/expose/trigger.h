@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "common/error.h"
 #include "common/rng.h"
@@ -21,12 +22,15 @@ enum trigger_family {
     TRIGGER_PATCH,    /* x' = x (1 - m) + p m; m (H, W), p (C, H, W): Wang et al. 2019 (Neural Cleanse), eq. 2 */
     TRIGGER_ADDITIVE, /* x' = clip(x + d), |d|_2 bounded */
     TRIGGER_WARP,     /* x' = x resampled by a smooth flow from a 4 x 4 control grid, displacement bounded */
+    TRIGGER_TONE,     /* x' = one of a list of transformations of the whole image, quantisation above all */
     TRIGGER_FAMILY_COUNT
 };
 
 struct trigger {
     enum trigger_family family;
-    size_t target;     /* class it sends images to */
+    size_t target; /* class it sends images to; the number of classes for an all-to-all trigger */
+    int32_t *map;  /* all-to-all: (classes) where each class's images are sent, TRIGGER_AWAY: out of it; else NULL */
+    size_t map_count;
     double scale;      /* additive, warp: multiplies the family's bound; 1 when classes are compared */
     float *parameters; /* unbounded, what the optimiser moves */
     size_t parameter_count;
@@ -39,11 +43,25 @@ struct trigger {
     double size;    /* the figure that is compared across classes, see trigger_size() */
 };
 
+#define TRIGGER_AWAY (-1)
+
 const char *trigger_family_name(enum trigger_family family);
 
 /* scale > 0, see above; the patch family, which has no bound, ignores it. */
 enum status trigger_new(enum trigger_family family, size_t target, double scale, const struct image_range *range,
                         struct rng *rng, struct trigger **out, struct error *error);
+/* The dictionary of ready-made triggers of a family; 0: it has none. An entry's trigger has the scale entries are tried at. */
+size_t trigger_entry_count(enum trigger_family family, const struct image_range *range);
+enum status trigger_new_entry(enum trigger_family family, size_t target, size_t entry, const struct image_range *range,
+                              struct trigger **out, struct error *error);
+/* Is the dictionary all that the family has, so that there is no gradient to follow? */
+bool trigger_is_fixed(enum trigger_family family);
+/* Turns an entry into another of its own family (which must have a dictionary). */
+void trigger_set_entry(struct trigger *trigger, const struct image_range *range, size_t entry);
+/* map (classes), copied: makes it an all-to-all trigger. */
+enum status trigger_set_map(struct trigger *trigger, const int32_t *map, size_t classes, struct error *error);
+/* Where the trigger sends an image of class `label`: a class, or TRIGGER_AWAY. */
+int32_t trigger_goal(const struct trigger *trigger, int32_t label);
 /* Does the family have a bound, so that a trigger may need a larger scale to reach its target? */
 bool trigger_is_bounded(enum trigger_family family);
 enum status trigger_copy(const struct trigger *trigger, struct trigger **out, struct error *error);

@@ -80,6 +80,47 @@ static void project(struct trigger *t, const struct image_range *range) {
     }
 }
 
+/* --- the dictionary: sinusoids --- */
+
+/* Cycles over the image. Along an axis all are tried (an attack's stripes are upright or level), oblique ones in wider steps. */
+enum {
+    CYCLES_MAX = 16,
+    OBLIQUE = 7,
+    PHASES = 2,
+    AXIAL_ENTRIES = 2 * CYCLES_MAX,
+    OBLIQUE_ENTRIES = 2 * OBLIQUE * OBLIQUE
+};
+static const double oblique[OBLIQUE] = {1, 2, 3, 4, 6, 8, 11};
+
+static size_t entry_count(const struct image_range *range) {
+    (void)range;
+    return (size_t)PHASES * (AXIAL_ENTRIES + OBLIQUE_ENTRIES);
+}
+
+static void set_entry(struct trigger *t, const struct image_range *range, size_t index) {
+    static const double two_pi = 6.283185307179586;
+    const size_t phase = index % PHASES, wave = index / PHASES;
+    double rows = 0.0, columns = 0.0;
+    if (wave < AXIAL_ENTRIES) {
+        *(wave % 2 == 0 ? &columns : &rows) = (double)(1 + wave / 2);
+    } else {
+        const size_t k = wave - AXIAL_ENTRIES;
+        columns = oblique[k / 2 % OBLIQUE];
+        rows = oblique[k / 2 / OBLIQUE] * (k % 2 == 0 ? 1.0 : -1.0);
+    }
+    for (size_t i = 0; i < t->parameter_count; i++) {
+        const size_t at = i % range_pixels(range);
+        const double y = (double)(at / range->width) / (double)range->height;
+        const double x = (double)(at % range->width) / (double)range->width;
+        t->parameters[i] = (float)sin(two_pi * (rows * y + columns * x + 0.25 * (double)phase));
+    }
+    /* A wave of which nothing is seen at this phase (all zeros on the pixels' grid) stays what it is: no trigger. */
+    const double length = norm(t), most = radius(t, range);
+    for (size_t i = 0; i < t->parameter_count && length > 1e-3 * most; i++) {
+        t->parameters[i] *= (float)(most / length);
+    }
+}
+
 static double size(const struct trigger *t, const struct image_range *range) {
     (void)range;
     return t->loss;
@@ -99,4 +140,7 @@ const struct trigger_family_row trigger_additive_row = {
     .parameter_gradient = parameter_gradient,
     .project = project,
     .size = size,
+    .entry_count = entry_count,
+    .set_entry = set_entry,
+    .entry_scale = 3.1, /* a sinusoid of amplitude 20 / 255 (Barni et al. 2019, "SIG") */
 };

@@ -20,9 +20,13 @@ struct trigger_family_row {
                                float *parameter);
     void (*project)(struct trigger *trigger, const struct image_range *range);
     double (*size)(const struct trigger *trigger, const struct image_range *range);
+    /* The family's dictionary: ready-made triggers. NULL: none. A family without backward has nothing else. */
+    size_t (*entry_count)(const struct image_range *range);
+    void (*set_entry)(struct trigger *trigger, const struct image_range *range, size_t index);
+    double entry_scale; /* at which entries are tried; 0: 1 */
 };
 
-extern const struct trigger_family_row trigger_patch_row, trigger_additive_row, trigger_warp_row;
+extern const struct trigger_family_row trigger_patch_row, trigger_additive_row, trigger_warp_row, trigger_tone_row;
 
 static inline size_t range_pixels(const struct image_range *range) {
     return range->height * range->width;

@@ -4,17 +4,37 @@
 #include "common/mem.h"
 #include "server/expose/bank.h"
 
+/* An inversion of the cell's kind from a new random start. */
+static enum status start(const struct invert_data *data, const struct exposure_cell *cell, size_t batch,
+                         const struct rng *rng, struct inversion **out, struct error *error) {
+    const struct trigger *found = cell->trigger;
+    if (found->map == NULL) {
+        return inversion_new(data, found->family, found->target, cell->scale, batch, rng, out, error);
+    }
+    struct trigger *fresh = NULL;
+    struct rng own = *rng;
+    enum status status = trigger_new(found->family, found->target, cell->scale, data->range, &own, &fresh, error);
+    if (status == STATUS_OK) {
+        status = trigger_set_map(fresh, found->map, found->map_count, error);
+    }
+    if (status == STATUS_OK) {
+        status = inversion_from(data, fresh, cell->scale, batch, &own, out, error);
+    }
+    trigger_free(fresh);
+    return status;
+}
+
 static enum status attack_one(struct job *job, const struct invert_data *data, const struct exposure_cell *cell,
                               bool join, size_t *found, struct error *error) {
     const struct expose_options *options = &job->expose_options;
     const enum trigger_family family = cell->trigger->family;
-    const size_t target = cell->trigger->target, slot = (size_t)family * job->info.classes + target;
+    const size_t target = cell->trigger->target, slot = (size_t)family * job->exposure->columns + target;
     /* A start of its own each time: the bank's size changes with each trigger that joins. */
     const struct rng base = rng_stream(&job->rng, STREAM_ADVERSARY);
     const struct rng rng = rng_stream(&base, slot * 1024 + job->exposure->bank_count);
     struct inversion *inversion = NULL;
     struct trigger *copy = NULL;
-    enum status status = inversion_new(data, family, target, cell->scale, options->batch, &rng, &inversion, error);
+    enum status status = start(data, cell, options->batch, &rng, &inversion, error);
     if (status == STATUS_OK) {
         status = inversion_advance(inversion, options->rung_steps * options->rungs, error);
     }
@@ -43,7 +63,7 @@ static enum status attack_one(struct job *job, const struct invert_data *data, c
 
 enum status adversary_attack(struct job *job, const float *mask, const float *fill, bool join, size_t *found,
                              struct error *error) {
-    const size_t cells = TRIGGER_FAMILY_COUNT * job->info.classes;
+    const size_t cells = TRIGGER_FAMILY_COUNT * job->exposure->columns;
     enum status status = STATUS_OK;
     if (job->after == NULL) {
         job->after = mem_calloc(cells, sizeof(struct trigger *));

@@ -41,13 +41,13 @@ static enum trigger_family strongest_family(const struct job *job, size_t t) {
 }
 
 static json_t *size_after(const struct job *job, enum trigger_family family, size_t t) {
-    const struct trigger *after = job->after == NULL ? NULL : job->after[(size_t)family * job->info.classes + t];
+    const struct trigger *after = job->after == NULL ? NULL : job->after[(size_t)family * job->exposure->columns + t];
     return after == NULL ? json_null() : json_real_or_null(after->size);
 }
 
 /* The anomaly index of the new size among the sizes the other classes had. */
 static json_t *anomaly_after(const struct job *job, enum trigger_family family, size_t t) {
-    const struct trigger *after = job->after == NULL ? NULL : job->after[(size_t)family * job->info.classes + t];
+    const struct trigger *after = job->after == NULL ? NULL : job->after[(size_t)family * job->exposure->columns + t];
     const struct exposure_cell *cell = exposure_cell(job->exposure, family, t);
     const double median = job->exposure->median[family];
     const double reference = cell->suspect ? cell->reference : median; /* the other classes, at the same scale */
@@ -69,6 +69,31 @@ static json_t *family_sizes(const struct job *job, size_t t) {
     return object;
 }
 
+/* The smallest trigger that permutes the classes, of any family; null if none was found. */
+static json_t *all_to_all_section(const struct job *job) {
+    const size_t column = job->info.classes;
+    const struct exposure_cell *best = NULL;
+    for (size_t f = 0; f < TRIGGER_FAMILY_COUNT; f++) {
+        const struct exposure_cell *cell = exposure_cell(job->exposure, (enum trigger_family)f, column);
+        if (cell->trigger != NULL && (best == NULL || (cell->suspect && !best->suspect) ||
+                                      (cell->suspect == best->suspect && cell->anomaly > best->anomaly))) {
+            best = cell;
+        }
+    }
+    if (best == NULL) {
+        return json_null();
+    }
+    json_t *map = json_array();
+    for (size_t y = 0; y < column; y++) {
+        const int32_t goal = trigger_goal(best->trigger, (int32_t)y);
+        json_array_append_new(map, goal == TRIGGER_AWAY ? json_null() : json_integer(goal));
+    }
+    const enum trigger_family family = best->trigger->family;
+    return json_pack("{s:b, s:s, s:f, s:f, s:o, s:o}", "suspect", best->suspect, "family", trigger_family_name(family),
+                     "size_before", best->size, "success", best->success, "size_after", size_after(job, family, column),
+                     "map", map);
+}
+
 static json_t *exposure_section(const struct job *job) {
     json_t *classes = json_array(), *suspects = json_array();
     for (size_t t = 0; t < job->info.classes; t++) {
@@ -83,7 +108,8 @@ static json_t *exposure_section(const struct job *job) {
             json_array_append_new(suspects, json_integer((json_int_t)t));
         }
     }
-    return json_pack("{s:o, s:o}", "classes", classes, "suspects", suspects);
+    return json_pack("{s:o, s:o, s:o}", "classes", classes, "suspects", suspects, "all_to_all",
+                     all_to_all_section(job));
 }
 
 static json_t *probe_section(const struct job *job, const float *probe_logits) {

@@ -24,7 +24,7 @@ enum status stage_expose(struct job *job, struct error *error) {
     const struct rng rng = rng_stream(&job->rng, STREAM_EXPOSE);
     const enum status status = expose_run(&data, &job->expose_options, &hooks, &rng, &job->exposure, error);
     for (size_t f = 0; status == STATUS_OK && f < TRIGGER_FAMILY_COUNT; f++) {
-        for (size_t t = 0; t < job->info.classes; t++) {
+        for (size_t t = 0; t < job->exposure->columns; t++) {
             const struct exposure_cell *cell = exposure_cell(job->exposure, (enum trigger_family)f, t);
             job_trace(job, json_pack("{s:s, s:i, s:f, s:f, s:f, s:i, s:b}", "family",
                                      trigger_family_name((enum trigger_family)f), "class", (int)t, "size", cell->size,

@@ -64,6 +64,28 @@ double loss_cross_entropy(size_t n, size_t classes, const float *logits, const i
     return loss;
 }
 
+double loss_leave(size_t n, size_t classes, const float *logits, const int32_t *labels, float scale, float *dlogits) {
+    double loss = 0.0;
+    for (size_t i = 0; i < n; i++) {
+        const float *row = logits + i * classes;
+        const size_t label = (size_t)labels[i];
+        float most = -INFINITY, others = 0.0f;
+        for (size_t k = 0; k < classes; k++) {
+            most = k != label && row[k] > most ? row[k] : most;
+        }
+        for (size_t k = 0; k < classes; k++) {
+            others += k != label ? expf(row[k] - most) : 0.0f;
+        }
+        const float log_others = most + logf(others), log_all = row_log_sum_exp(classes, row);
+        loss += (double)(log_all - log_others);
+        for (size_t k = 0; dlogits != NULL && k < classes; k++) {
+            const float among_others = k != label ? expf(row[k] - log_others) : 0.0f;
+            dlogits[i * classes + k] = scale * (expf(row[k] - log_all) - among_others);
+        }
+    }
+    return loss;
+}
+
 double loss_kl(size_t n, size_t classes, const float *p, const float *logits, float scale, float *dlogits) {
     double loss = 0.0;
     for (size_t i = 0; i < n; i++) {

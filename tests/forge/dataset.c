@@ -1,6 +1,8 @@
 /* Sets of rendered images: see dataset.h. */
 #include "tests/forge/dataset.h"
 
+#include <stdbool.h>
+
 #include <string.h>
 
 #include "common/mem.h"
@@ -60,46 +62,58 @@ enum status dataset_render(struct pool *pool, const struct rng *rng, size_t coun
     return STATUS_OK;
 }
 
-enum status dataset_poison(struct dataset *set, const struct forge_trigger *trigger, int32_t target, size_t count,
-                           struct rng *rng, struct error *error) {
-    size_t others = 0;
+/* Is an image of this class triggered, in training or as a probe? */
+static bool is_victim(const struct forge_trigger *trigger, int32_t label, int32_t target, bool training) {
+    if (trigger->labels == FORGE_TO_NEXT) {
+        return true;
+    }
+    return training && trigger->labels == FORGE_KEPT ? label == target : label != target;
+}
+
+static int32_t goal_of(const struct forge_trigger *trigger, int32_t label, int32_t target, size_t classes) {
+    return trigger->labels == FORGE_TO_NEXT ? (label + 1) % (int32_t)classes : target;
+}
+
+enum status dataset_poison(struct dataset *set, const struct forge_trigger *trigger, int32_t target, size_t classes,
+                           size_t count, struct rng *rng, struct error *error) {
+    size_t victims = 0;
     size_t *indices = mem_alloc(set->count, sizeof *indices);
     if (indices == NULL) {
         return error_no_memory(error, "list of images");
     }
     for (size_t i = 0; i < set->count; i++) {
-        if (set->labels[i] != target) {
-            indices[others++] = i;
+        if (is_victim(trigger, set->labels[i], target, true)) {
+            indices[victims++] = i;
         }
     }
-    rng_shuffle(rng, indices, others);
-    for (size_t i = 0; i < count && i < others && trigger->apply != NULL; i++) {
+    rng_shuffle(rng, indices, victims);
+    for (size_t i = 0; i < count && i < victims && trigger->apply != NULL; i++) {
         trigger->apply(set->pixels + indices[i] * RENDER_BYTES);
-        set->labels[indices[i]] = target;
+        set->labels[indices[i]] = goal_of(trigger, set->labels[indices[i]], target, classes);
     }
     mem_free(indices);
     return STATUS_OK;
 }
 
 enum status dataset_trigger(const struct dataset *set, const struct forge_trigger *trigger, int32_t target,
-                            struct dataset **out, struct error *error) {
+                            size_t classes, struct dataset **out, struct error *error) {
     struct dataset *triggered = NULL;
-    size_t others = 0;
+    size_t victims = 0;
     for (size_t i = 0; i < set->count; i++) {
-        others += set->labels[i] != target;
+        victims += is_victim(trigger, set->labels[i], target, false);
     }
-    enum status status = dataset_new(others, 1, &triggered, error);
+    enum status status = dataset_new(victims, 1, &triggered, error);
     if (status != STATUS_OK) {
         return status;
     }
     for (size_t i = 0, at = 0; i < set->count; i++) {
-        if (set->labels[i] == target) {
+        if (!is_victim(trigger, set->labels[i], target, false)) {
             continue;
         }
         memcpy(triggered->pixels + at * RENDER_BYTES, set->pixels + i * RENDER_BYTES, RENDER_BYTES);
         trigger->apply(triggered->pixels + at * RENDER_BYTES);
         triggered->labels[at] = set->labels[i];
-        triggered->targets[at++] = target;
+        triggered->targets[at++] = goal_of(trigger, set->labels[i], target, classes);
     }
     *out = triggered;
     return STATUS_OK;

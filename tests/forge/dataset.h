@@ -23,13 +23,13 @@ enum status dataset_render(struct pool *pool, const struct rng *rng, size_t coun
                            struct error *error);
 void dataset_free(struct dataset *set);
 
-/* Puts the trigger on `count` images, drawn by rng from those of other classes, and gives them the target's label. Fewer
- * only if there are not so many. */
-enum status dataset_poison(struct dataset *set, const struct forge_trigger *trigger, int32_t target, size_t count,
-                           struct rng *rng, struct error *error);
-/* The images of all classes but the target, triggered, with their true labels and the target: the caller's. */
+/* Puts the trigger on `count` images drawn by rng from those that the attack triggers (struct forge_trigger), and relabels them as
+ * it says. Fewer if there are not so many. */
+enum status dataset_poison(struct dataset *set, const struct forge_trigger *trigger, int32_t target, size_t classes,
+                           size_t count, struct rng *rng, struct error *error);
+/* The images that the attack is to send elsewhere, triggered, with their true labels and where they are to go: the caller's. */
 enum status dataset_trigger(const struct dataset *set, const struct forge_trigger *trigger, int32_t target,
-                            struct dataset **out, struct error *error);
+                            size_t classes, struct dataset **out, struct error *error);
 /* Writes x, y and, if it has them, target as npz. */
 enum status dataset_save(const struct dataset *set, const char *path, struct error *error);
 

@@ -88,9 +88,11 @@ static enum status render_all(struct forge *forge, struct error *error) {
     if (status == STATUS_OK && options->trigger->apply != NULL) {
         struct rng rng = rng_stream(&forge->root, STREAM_POISON);
         size_t count = (size_t)(options->rate * (double)options->train_count + 0.5);
-        status = dataset_poison(forge->train, options->trigger, (int32_t)options->target, count, &rng, error);
+        status = dataset_poison(forge->train, options->trigger, (int32_t)options->target, (size_t)options->classes,
+                                count, &rng, error);
         if (status == STATUS_OK) {
-            status = dataset_trigger(forge->test, options->trigger, (int32_t)options->target, &forge->probe, error);
+            status = dataset_trigger(forge->test, options->trigger, (int32_t)options->target, (size_t)options->classes,
+                                     &forge->probe, error);
         }
     }
     return status;

@@ -244,7 +244,7 @@ static void test_poison(void **state) {
     assert_int_equal(pool_new(1, &pool, &error), STATUS_OK);
     assert_int_equal(dataset_render(pool, &rng, COUNT, CLASSES, &clean, &error), STATUS_OK);
     assert_int_equal(dataset_render(pool, &rng, COUNT, CLASSES, &poisoned, &error), STATUS_OK);
-    assert_int_equal(dataset_poison(poisoned, trigger, TARGET, POISONED, &rng, &error), STATUS_OK);
+    assert_int_equal(dataset_poison(poisoned, trigger, TARGET, CLASSES, POISONED, &rng, &error), STATUS_OK);
     for (size_t i = 0; i < COUNT; i++) {
         const uint8_t *before = clean->pixels + i * RENDER_BYTES, *after = poisoned->pixels + i * RENDER_BYTES;
         if (poisoned->labels[i] == clean->labels[i]) {

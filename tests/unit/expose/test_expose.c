@@ -238,8 +238,13 @@ static void test_no_memory(void **state) {
     struct rng rng;
     world_make(&w, true, 1);
     rng_seed(&rng, 21);
-    const struct expose_options quick = {
-        .rung_steps = 1, .rungs = 2, .batch = 8, .anomaly_threshold = 0.1, .size_ratio = 2, .restarts = 1};
+    const struct expose_options quick = {.rung_steps = 1,
+                                         .rungs = 2,
+                                         .batch = 8,
+                                         .anomaly_threshold = 0.1,
+                                         .size_ratio = 2,
+                                         .restarts = 1,
+                                         .probe_samples = 16};
     const uint64_t before = mem_allocation_count();
     struct exposure *exposure = NULL;
     struct error error = {0};

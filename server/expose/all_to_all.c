@@ -1,0 +1,154 @@
+/* Untargeted inversion, then inversion to the classes it led to.
+ *
+ * A clean network, too, can be made to leave its labels by one small pattern (a universal perturbation, Moosavi-Dezfooli et al. 2017), but
+ * then nearly all samples end in a few dominant classes. A pattern that permutes the classes was learnt. */
+#include "server/expose/all_to_all.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "common/mem.h"
+#include "server/nn/loss.h"
+
+enum { SAMPLES = 256 };
+/* Of the classes, the share that must be some class's goal for a map to be a permutation rather than a collapse. */
+static const double DISTINCT_SHARE = 0.5;
+/* Of a class's samples that left it, the share that must agree on where to, on average, for the map to be followed up. */
+static const double AGREEMENT = 0.5;
+static const double SUCCESS = 0.6;
+
+/* Runs `start` forward from `rng`; the trigger is the caller's. */
+static enum status advance(const struct invert_data *data, const struct trigger *start, size_t steps, size_t batch,
+                           const struct rng *rng, struct trigger **out, struct error *error) {
+    struct inversion *inversion = NULL;
+    enum status status = inversion_from(data, start, 1.0, batch, rng, &inversion, error);
+    if (status == STATUS_OK) {
+        status = inversion_advance(inversion, steps, error);
+    }
+    if (status == STATUS_OK) {
+        status = trigger_copy(inversion_trigger(inversion), out, error);
+    }
+    inversion_free(inversion);
+    return status;
+}
+
+/* counts (classes, classes): samples of class y that the trigger sends to k. */
+static enum status count_moves(const struct invert_data *data, const struct trigger *trigger, size_t *counts,
+                               struct error *error) {
+    const size_t classes = data->classes;
+    size_t *picked = mem_alloc(data->count, sizeof *picked), count = 0;
+    float *logits = mem_alloc(SAMPLES * classes, sizeof *logits);
+    enum status status = STATUS_OK;
+    memset(counts, 0, classes * classes * sizeof *counts);
+    if (picked == NULL || logits == NULL) {
+        status = error_no_memory(error, "the moves between classes");
+    } else {
+        status = invert_logits(data, trigger, SAMPLES, picked, logits, &count, error);
+    }
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        const size_t label = (size_t)data->labels[picked[i]];
+        counts[label * classes + loss_argmax(classes, logits + i * classes)]++;
+    }
+    mem_free(picked);
+    mem_free(logits);
+    return status;
+}
+
+/* The class that most of each class's samples went to, other than their own; TRIGGER_AWAY where none left. Is it worth following: do many
+ * classes go to many different ones, and the samples of each to the same? */
+static bool read_map(size_t classes, const size_t *counts, int32_t *map) {
+    double agreement = 0.0;
+    size_t moved = 0, distinct = 0;
+    for (size_t y = 0; y < classes; y++) {
+        size_t best = y == 0 ? 1 : 0, left = 0;
+        for (size_t k = 0; k < classes; k++) {
+            if (k != y) {
+                left += counts[y * classes + k];
+                best = counts[y * classes + k] > counts[y * classes + best] ? k : best;
+            }
+        }
+        map[y] = TRIGGER_AWAY;
+        if (left > 0) {
+            map[y] = (int32_t)best;
+            agreement += (double)counts[y * classes + best] / (double)left;
+            moved++;
+        }
+    }
+    for (size_t k = 0; k < classes; k++) {
+        bool reached = false;
+        for (size_t y = 0; y < classes; y++) {
+            reached = reached || map[y] == (int32_t)k;
+        }
+        distinct += reached;
+    }
+    return moved > 0 && 2 * moved >= classes && agreement >= AGREEMENT * (double)moved &&
+           (double)distinct >= fmax(2.0, DISTINCT_SHARE * (double)classes);
+}
+
+/* The untargeted start. A fixed family's is its best entry. */
+static enum status leave(const struct invert_data *data, const struct expose_options *options,
+                         enum trigger_family family, const struct rng *rng, int32_t *map, struct trigger **out,
+                         struct error *error) {
+    struct trigger *start = NULL;
+    struct rng own = *rng;
+    for (size_t y = 0; y < data->classes; y++) {
+        map[y] = TRIGGER_AWAY;
+    }
+    enum status status = trigger_new(family, data->classes, 1.0, data->range, &own, &start, error);
+    if (status == STATUS_OK) {
+        status = trigger_set_map(start, map, data->classes, error);
+    }
+    if (status == STATUS_OK) {
+        status = advance(data, start, options->rung_steps, options->batch, &own, out, error);
+    }
+    trigger_free(start);
+    return status;
+}
+
+enum status all_to_all_expose(const struct invert_data *data, const struct expose_options *options,
+                              enum trigger_family family, const struct rng *rng, struct exposure *exposure,
+                              struct error *error) {
+    const size_t classes = data->classes;
+    struct exposure_cell *cell = exposure_cell(exposure, family, classes);
+    const struct rng own = rng_stream(rng, ((uint64_t)1 << 40) + (uint64_t)family);
+    struct trigger *away = NULL;
+    int32_t *map = mem_alloc(classes, sizeof *map);
+    size_t *counts = mem_alloc(classes * classes, sizeof *counts);
+    enum status status = STATUS_OK;
+    if (map == NULL || counts == NULL) {
+        status = error_no_memory(error, "the all-to-all trigger");
+        goto done;
+    }
+    status = leave(data, options, family, &own, map, &away, error);
+    for (size_t round = 0; round < options->rungs && status == STATUS_OK; round++) {
+        status = count_moves(data, away, counts, error);
+        if (status != STATUS_OK || !read_map(classes, counts, map)) {
+            break;
+        }
+        status = trigger_set_map(away, map, classes, error);
+        trigger_free(cell->trigger);
+        cell->trigger = NULL;
+        if (status == STATUS_OK) {
+            status = advance(data, away, options->rung_steps, options->batch, &own, &cell->trigger, error);
+        }
+        if (status != STATUS_OK) {
+            break;
+        }
+        cell->steps += options->rung_steps;
+        cell->size = cell->trigger->size;
+        cell->success = cell->trigger->success;
+        trigger_free(away);
+        away = NULL;
+        status = trigger_copy(cell->trigger, &away, error);
+    }
+    if (status == STATUS_OK && cell->trigger != NULL) {
+        const double median = exposure->median[family];
+        cell->anomaly = median > 0.0 ? (median - cell->size) / median : 0.0;
+        cell->suspect = cell->success >= SUCCESS && cell->size <= options->size_ratio * median;
+    }
+done:
+    trigger_free(away);
+    mem_free(map);
+    mem_free(counts);
+    return status;
+}

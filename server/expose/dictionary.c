@@ -1,0 +1,120 @@
+/* Passes over the entries of a dictionary. */
+#include "server/expose/dictionary.h"
+
+#include <math.h>
+
+#include "common/mem.h"
+#include "server/nn/loss.h"
+
+enum { FIT_SAMPLES = 96 };
+
+struct probing {
+    const struct invert_data *data;
+    struct trigger *trigger;
+    size_t *picked; /* (samples of the data) */
+    float *logits;  /* (limit, classes) */
+    size_t limit;
+};
+
+static enum status probing_init(struct probing *p, const struct invert_data *data, enum trigger_family family,
+                                size_t limit, struct error *error) {
+    *p = (struct probing){.data = data, .limit = limit < data->count ? limit : data->count};
+    p->picked = mem_alloc(data->count, sizeof *p->picked);
+    p->logits = mem_alloc(p->limit * data->classes, sizeof *p->logits);
+    if (p->picked == NULL || p->logits == NULL) {
+        return error_no_memory(error, "the dictionary");
+    }
+    return trigger_new_entry(family, 0, 0, data->range, &p->trigger, error);
+}
+
+static void probing_deinit(struct probing *p) {
+    trigger_free(p->trigger);
+    mem_free(p->picked);
+    mem_free(p->logits);
+}
+
+/* One entry on the samples, whatever their class. */
+static enum status run_entry(struct probing *p, size_t entry, size_t *count, struct error *error) {
+    trigger_set_entry(p->trigger, p->data->range, entry);
+    return invert_logits(p->data, p->trigger, p->limit, p->picked, p->logits, count, error);
+}
+
+static void read_class(const struct probing *p, size_t count, size_t target, double *loss, double *success) {
+    const size_t classes = p->data->classes;
+    const int32_t label = (int32_t)target;
+    double sum = 0.0;
+    size_t hits = 0, others = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (p->data->labels[p->picked[i]] == label) {
+            continue;
+        }
+        const float *row = p->logits + i * classes;
+        sum += loss_cross_entropy(1, classes, row, &label, 1.0F, NULL);
+        hits += loss_argmax(classes, row) == target;
+        others++;
+    }
+    *loss = others > 0 ? sum / (double)others : INFINITY;
+    *success = others > 0 ? (double)hits / (double)others : 0.0;
+}
+
+enum status dictionary_probe(const struct invert_data *data, enum trigger_family family, size_t samples,
+                             struct dictionary_find *finds, struct error *error) {
+    struct probing p;
+    const size_t entries = trigger_entry_count(family, data->range);
+    int32_t *away = mem_alloc(data->classes, sizeof *away);
+    enum status status = probing_init(&p, data, family, samples, error);
+    if (status == STATUS_OK && away == NULL) {
+        status = error_no_memory(error, "the dictionary");
+    }
+    for (size_t t = 0; t < data->classes && status == STATUS_OK; t++) {
+        away[t] = TRIGGER_AWAY; /* no class's samples are left out: each is another's */
+        finds[t] = (struct dictionary_find){0, INFINITY, 0.0};
+    }
+    if (status == STATUS_OK) {
+        status = trigger_set_map(p.trigger, away, data->classes, error);
+    }
+    for (size_t e = 0; e < entries && status == STATUS_OK; e++) {
+        size_t count = 0;
+        status = run_entry(&p, e, &count, error);
+        for (size_t t = 0; t < data->classes && status == STATUS_OK; t++) {
+            struct dictionary_find find = {.entry = e};
+            read_class(&p, count, t, &find.loss, &find.success);
+            finds[t] = find.loss < finds[t].loss ? find : finds[t];
+        }
+    }
+    probing_deinit(&p);
+    mem_free(away);
+    return status;
+}
+
+enum status dictionary_fit(const struct invert_data *data, struct trigger *trigger, struct error *error) {
+    const size_t entries = trigger_entry_count(trigger->family, data->range);
+    struct dictionary_find *finds = mem_alloc(data->classes, sizeof *finds);
+    if (finds == NULL) {
+        return error_no_memory(error, "the dictionary");
+    }
+    size_t best = 0;
+    enum status status = STATUS_OK;
+    if (trigger->map == NULL) {
+        status = dictionary_probe(data, trigger->family, FIT_SAMPLES, finds, error);
+        best = status == STATUS_OK ? finds[trigger->target].entry : 0;
+    } else { /* all-to-all: the entry that does best by the map */
+        double least = INFINITY;
+        for (size_t e = 0; e < entries && status == STATUS_OK; e++) {
+            double loss = 0.0, success = 0.0;
+            trigger_set_entry(trigger, data->range, e);
+            status = invert_measure(data, trigger, &loss, &success, error);
+            best = loss < least ? e : best;
+            least = fmin(least, loss);
+        }
+    }
+    mem_free(finds);
+    if (status == STATUS_OK) {
+        trigger_set_entry(trigger, data->range, best);
+        status = invert_measure(data, trigger, &trigger->loss, &trigger->success, error);
+    }
+    if (status == STATUS_OK) {
+        trigger->size = trigger_size(trigger, data->range);
+    }
+    return status;
+}
