@@ -62,6 +62,16 @@ void build_float(struct onnx_build *build, Onnx__NodeProto *node, const char *na
     }
 }
 
+void build_string(struct onnx_build *build, Onnx__NodeProto *node, const char *name, const char *value) {
+    Onnx__AttributeProto *attribute = add_attribute(build, node, name, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__STRING);
+    char *text = attribute != NULL ? build_text(build, value) : NULL;
+    if (text != NULL) {
+        attribute->has_s = 1;
+        attribute->s.data = (uint8_t *)text;
+        attribute->s.len = strlen(text);
+    }
+}
+
 void build_ints(struct onnx_build *build, Onnx__NodeProto *node, const char *name, const size_t *values, size_t count) {
     Onnx__AttributeProto *attribute = add_attribute(build, node, name, ONNX__ATTRIBUTE_PROTO__ATTRIBUTE_TYPE__INTS);
     int64_t *list = attribute != NULL ? build_alloc(build, count, sizeof *list) : NULL;

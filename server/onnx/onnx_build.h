@@ -25,6 +25,7 @@ enum { BUILD_ATTRIBUTES_MAX = 8 };
 Onnx__NodeProto *build_node(struct onnx_build *build, const char *operator, const char * name, size_t inputs);
 void build_int(struct onnx_build *build, Onnx__NodeProto *node, const char *name, int64_t value);
 void build_float(struct onnx_build *build, Onnx__NodeProto *node, const char *name, float value);
+void build_string(struct onnx_build *build, Onnx__NodeProto *node, const char *name, const char *value);
 void build_ints(struct onnx_build *build, Onnx__NodeProto *node, const char *name, const size_t *values, size_t count);
 
 /* Initializers; data is copied. */

@@ -1,5 +1,6 @@
 /* A new ONNX file from a network of ours: the reverse of the lowering, at opset 13 (14 if there is a HardSwish, which
  * that opset brought), with an open batch. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -8,7 +9,7 @@
 #include "server/onnx/onnx_model.h"
 #include "server/onnx/onnx_names.h"
 
-enum { IR_VERSION = 7, OPSET = 13, OPSET_HARD_SWISH = 14, EXTRA_INPUTS_MAX = 2 };
+enum { IR_VERSION = 7, OPSET = 13, OPSET_HARD_SWISH = 14, EXTRA_INPUTS_MAX = 4, PARTS_MAX = 3 };
 
 struct exporter {
     const struct network *network;
@@ -21,6 +22,8 @@ struct exporter {
 struct export_row {
     const char *operator; /* NULL: cannot be exported */
     void (*write)(struct exporter *exporter, Onnx__NodeProto *node);
+    /* Not NULL: writes the node as several, if it has to; false if one of `operator` does. */
+    bool (*parts)(struct exporter *exporter);
 };
 
 /* An extra input of a node (bounds, a shape, pads) as an initializer of its own. */
@@ -142,10 +145,166 @@ static void write_pad(struct exporter *exporter, Onnx__NodeProto *node) {
     extra_float(exporter, node, "value", attr->pad_value);
 }
 
+/* Slopes and factors of both, which ONNX has apart. */
+static void write_elu(struct exporter *exporter, Onnx__NodeProto *node) {
+    build_float(&exporter->build, node, "alpha", exporter->node->attr.alpha);
+    build_float(&exporter->build, node, "gamma", exporter->node->attr.beta);
+}
+
+static void write_reduce_sum(struct exporter *exporter, Onnx__NodeProto *node) {
+    const struct op_attr *attr = &exporter->node->attr;
+    int64_t axes[SHAPE_RANK_MAX];
+    for (size_t i = 0; i < attr->axes_count; i++) {
+        axes[i] = (int64_t)attr->axes[i];
+    }
+    extra_integers(exporter, node, "axes", axes, attr->axes_count);
+    build_int(&exporter->build, node, "keepdims", attr->keep_dims);
+}
+
+/* Axes that repeat one element (step 0) are cut to it; write_slice_parts() repeats it. */
+static void write_slice(struct exporter *exporter, Onnx__NodeProto *node) {
+    const struct op_attr *attr = &exporter->node->attr;
+    int64_t starts[SHAPE_RANK_MAX], ends[SHAPE_RANK_MAX], axes[SHAPE_RANK_MAX], steps[SHAPE_RANK_MAX];
+    size_t count = attr->shape.rank - 1;
+    for (size_t i = 0; i < count; i++) {
+        int64_t step = attr->slice_step[i + 1] != 0 ? (int64_t)attr->slice_step[i + 1] : 1;
+        size_t length = attr->slice_step[i + 1] != 0 ? attr->shape.dim[i + 1] : 1;
+        starts[i] = (int64_t)attr->slice_start[i + 1];
+        ends[i] = starts[i] + (int64_t)(length - 1) * step + (step > 0 ? 1 : -1);
+        ends[i] = ends[i] < 0 ? -INT32_MAX : ends[i]; /* before the first: a plain -1 would be the last */
+        axes[i] = (int64_t)i + 1;
+        steps[i] = step;
+    }
+    extra_integers(exporter, node, "starts", starts, count);
+    extra_integers(exporter, node, "ends", ends, count);
+    extra_integers(exporter, node, "axes", axes, count);
+    extra_integers(exporter, node, "steps", steps, count);
+}
+
+static void write_resize(struct exporter *exporter, Onnx__NodeProto *node) {
+    static const char *const COORDINATES[] = {"half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric"};
+    static const char *const ROUNDING[] = {"round_prefer_floor", "round_prefer_ceil", "floor", "ceil"};
+    const struct resize_attr *attr = &exporter->node->attr.resize;
+    const struct shape *in = &exporter->network->values[exporter->node->inputs[0]].shape;
+    float scales[4] = {1, 1, attr->scale[0], attr->scale[1]};
+    for (size_t d = 0; d < 2; d++) { /* sizes would fix the batch; so the scales must give them, to the last bit */
+        while (floorf((float)in->dim[2 + d] * scales[2 + d]) < (float)attr->size[d]) {
+            scales[2 + d] = nextafterf(scales[2 + d], INFINITY);
+        }
+    }
+    node->input[node->n_input++] = build_text(&exporter->build, "");
+    char *name = extra_input(exporter, node, "scales");
+    if (name != NULL) {
+        build_floats_tensor(&exporter->build, name, &(struct shape){.rank = 1, .dim = {4}}, scales);
+    }
+    build_string(&exporter->build, node, "mode", attr->linear ? "linear" : "nearest");
+    build_string(&exporter->build, node, "coordinate_transformation_mode", COORDINATES[attr->coordinates]);
+    build_string(&exporter->build, node, "nearest_mode", ROUNDING[attr->rounding]);
+}
+
+/* Several nodes for one. The name of a value in between. */
+static char *between(struct exporter *exporter, const char *what) {
+    const char *base = exporter->names[exporter->node->output];
+    size_t size = strlen(base) + strlen(what) + 2;
+    char *name = build_alloc(&exporter->build, size, 1);
+    if (name != NULL) {
+        (void)snprintf(name, size, "%s:%s", base, what);
+    }
+    return name;
+}
+
+/* A node of the first inputs, with room for more; NULL after a failed allocation. */
+static Onnx__NodeProto *add_part(struct exporter *exporter, const char *operator, char * const * inputs, size_t count,
+                                 char *output) {
+    struct onnx_build *build = &exporter->build;
+    Onnx__NodeProto *proto = build_node(build, operator, output != NULL ? output : "", count + EXTRA_INPUTS_MAX);
+    if (proto == NULL) {
+        return NULL;
+    }
+    for (size_t i = 0; i < count; i++) {
+        proto->input[i] = inputs[i];
+    }
+    proto->n_input = count;
+    proto->output[0] = output;
+    proto->n_output = 1;
+    build->graph->node[build->graph->n_node++] = proto;
+    return proto;
+}
+
+static void add_reshape(struct exporter *exporter, char *from, char *to, const char *what, const struct shape *shape) {
+    Onnx__NodeProto *proto = add_part(exporter, "Reshape", &from, 1, to);
+    int64_t target[SHAPE_RANK_MAX];
+    for (size_t i = 0; i < shape->rank; i++) {
+        target[i] = i == 0 ? -1 : (int64_t)shape->dim[i];
+    }
+    if (proto != NULL) {
+        extra_integers(exporter, proto, what, target, shape->rank);
+    }
+}
+
+/* ONNX's Gemm has rows and columns only: what has more axes is a MatMul, or a Gemm between two Reshapes. */
+static bool write_gemm_parts(struct exporter *exporter) {
+    const struct node *node = exporter->node;
+    const struct shape *in = &exporter->network->values[node->inputs[0]].shape;
+    const struct shape *out = &exporter->network->values[node->output].shape;
+    bool bias = node->input_count > 2 && node->inputs[2] != NETWORK_NONE;
+    bool plain = !bias && !node->attr.trans_b && node->attr.alpha >= 1.0F && node->attr.alpha <= 1.0F;
+    char *inputs[3] = {exporter->names[node->inputs[0]], exporter->names[node->inputs[1]],
+                       bias ? exporter->names[node->inputs[2]] : NULL};
+    if (in->rank == 2) {
+        return false;
+    }
+    if (plain) {
+        (void)add_part(exporter, "MatMul", inputs, 2, exporter->names[node->output]);
+        return true;
+    }
+    char *rows = between(exporter, "rows"), *product = between(exporter, "product");
+    add_reshape(exporter, inputs[0], rows, "rows_shape", &(struct shape){.rank = 2, .dim = {1, in->dim[in->rank - 1]}});
+    inputs[0] = rows;
+    Onnx__NodeProto *proto = add_part(exporter, "Gemm", inputs, bias ? 3 : 2, product);
+    write_gemm(exporter, proto);
+    add_reshape(exporter, product, exporter->names[node->output], "shape", out);
+    return true;
+}
+
+/* Mish came with opset 18. */
+static bool write_mish_parts(struct exporter *exporter) {
+    char *x = exporter->names[exporter->node->inputs[0]];
+    char *soft = between(exporter, "softplus"), *bent = between(exporter, "tanh");
+    (void)add_part(exporter, "Softplus", &x, 1, soft);
+    (void)add_part(exporter, "Tanh", &soft, 1, bent);
+    (void)add_part(exporter, "Mul", (char *[]){x, bent}, 2, exporter->names[exporter->node->output]);
+    return true;
+}
+
+static bool write_slice_parts(struct exporter *exporter) {
+    const struct node *node = exporter->node;
+    int64_t target[SHAPE_RANK_MAX];
+    bool repeats = false;
+    for (size_t i = 0; i < node->attr.shape.rank; i++) {
+        bool repeated = node->attr.slice_step[i] == 0;
+        target[i] = repeated ? (int64_t)node->attr.shape.dim[i] : 1;
+        repeats = repeats || repeated;
+    }
+    if (!repeats) {
+        return false;
+    }
+    char *part = between(exporter, "part");
+    Onnx__NodeProto *slice = add_part(exporter, "Slice", &exporter->names[node->inputs[0]], 1, part);
+    if (slice != NULL) {
+        write_slice(exporter, slice);
+    }
+    Onnx__NodeProto *expand = add_part(exporter, "Expand", &part, 1, exporter->names[node->output]);
+    if (expand != NULL) {
+        extra_integers(exporter, expand, "shape", target, node->attr.shape.rank);
+    }
+    return true;
+}
+
 static const struct export_row ROWS[OP_KIND_COUNT] = {
     [OP_CONV] = {"Conv", write_conv},
     [OP_BATCH_NORM] = {"BatchNormalization", write_batch_norm},
-    [OP_GEMM] = {"Gemm", write_gemm},
+    [OP_GEMM] = {"Gemm", write_gemm, write_gemm_parts},
     [OP_RELU] = {"Relu", write_nothing},
     [OP_LEAKY_RELU] = {"LeakyRelu", write_alpha},
     [OP_CLIP] = {"Clip", write_clip},
@@ -168,6 +327,26 @@ static const struct export_row ROWS[OP_KIND_COUNT] = {
     [OP_TRANSPOSE] = {"Transpose", write_transpose},
     [OP_PAD] = {"Pad", write_pad},
     [OP_IDENTITY] = {"Identity", write_nothing},
+    [OP_ELU] = {"Selu", write_elu},
+    [OP_SOFTPLUS] = {"Softplus", write_nothing},
+    [OP_MISH] = {"Mish", write_nothing, write_mish_parts},
+    [OP_ERF] = {"Erf", write_nothing},
+    [OP_SQRT] = {"Sqrt", write_nothing},
+    [OP_EXP] = {"Exp", write_nothing},
+    [OP_LOG] = {"Log", write_nothing},
+    [OP_NEG] = {"Neg", write_nothing},
+    [OP_ABS] = {"Abs", write_nothing},
+    [OP_RECIPROCAL] = {"Reciprocal", write_nothing},
+    [OP_LOG_SOFTMAX] = {"LogSoftmax", write_axis},
+    [OP_POW] = {"Pow", write_nothing},
+    [OP_MIN] = {"Min", write_nothing},
+    [OP_MAX] = {"Max", write_nothing},
+    [OP_PRELU] = {"PRelu", write_nothing},
+    [OP_REDUCE_SUM] = {"ReduceSum", write_reduce_sum},
+    [OP_REDUCE_MAX] = {"ReduceMax", write_reduce},
+    [OP_SLICE] = {"Slice", write_slice, write_slice_parts},
+    [OP_MATMUL] = {"MatMul", write_nothing},
+    [OP_RESIZE] = {"Resize", write_resize},
 };
 
 /* Names of values must be unique in ONNX; in our networks they need not be. ':' is kept for extra inputs. */
@@ -198,42 +377,34 @@ static enum status name_values(struct exporter *exporter) {
     return STATUS_OK;
 }
 
-/* A Gemm over more than rows and columns is a MatMul in ONNX, which has neither bias nor factors. */
-static bool is_matmul(const struct exporter *exporter, const struct node *node) {
-    return node->op == OP_GEMM && exporter->network->values[node->inputs[0]].shape.rank > 2;
-}
-
 static enum status write_node(struct exporter *exporter, size_t index) {
     const struct node *node = &exporter->network->nodes[index];
     struct onnx_build *build = &exporter->build;
     const struct export_row *row = &ROWS[node->op];
-    const char *operator= row->operator;
-    bool plain = node->input_count == 2 && !node->attr.trans_b && node->attr.alpha == 1.0F;
-    bool matmul = is_matmul(exporter, node);
-    if (operator== NULL ||(matmul && !plain)) {
+    if (row->operator== NULL) {
         char where[ERROR_WHERE_MAX];
         (void)snprintf(where, sizeof where, "node '%.140s'", node->name);
         return error_set(exporter->error, STATUS_UNSUPPORTED, where,
                          "failed to export node '%s': got %s, expected an operator of ONNX", node->name,
                          op_kind_name(node->op));
     }
-    Onnx__NodeProto *proto =
-        build_node(build, matmul ? "MatMul" : operator, node->name, node->input_count + EXTRA_INPUTS_MAX);
-    if (proto == NULL) {
-        return error_no_memory(exporter->error, "a node of an exported model");
-    }
-    for (size_t i = 0; i < node->input_count; i++) {
-        proto->input[i] = node->inputs[i] == NETWORK_NONE ? build_text(build, "") : exporter->names[node->inputs[i]];
-    }
-    proto->n_input = node->input_count;
-    proto->output[0] = exporter->names[node->output];
-    proto->n_output = 1;
     exporter->node = node;
-    if (!matmul) {
+    if (row->parts == NULL || !row->parts(exporter)) {
+        Onnx__NodeProto *proto = build_node(build, row->operator, node->name, node->input_count + EXTRA_INPUTS_MAX);
+        if (proto == NULL) {
+            return error_no_memory(exporter->error, "a node of an exported model");
+        }
+        for (size_t i = 0; i < node->input_count; i++) {
+            proto->input[i] =
+                node->inputs[i] == NETWORK_NONE ? build_text(build, "") : exporter->names[node->inputs[i]];
+        }
+        proto->n_input = node->input_count;
+        proto->output[0] = exporter->names[node->output];
+        proto->n_output = 1;
         row->write(exporter, proto);
+        build->graph->node[build->graph->n_node++] = proto;
     }
-    build->graph->node[build->graph->n_node++] = proto;
-    return STATUS_OK;
+    return build->failed ? error_no_memory(exporter->error, "a node of an exported model") : STATUS_OK;
 }
 
 static bool has_hard_swish(const struct network *network) {
@@ -251,7 +422,7 @@ static enum status write_graph(struct exporter *exporter) {
     Onnx__GraphProto *graph = build->graph;
     build->initializer_max = network->value_count + EXTRA_INPUTS_MAX * network->node_count;
     graph->initializer = build_alloc(build, build->initializer_max, sizeof(void *));
-    graph->node = build_alloc(build, network->node_count, sizeof(void *));
+    graph->node = build_alloc(build, PARTS_MAX * network->node_count, sizeof(void *));
     graph->input = build_alloc(build, 1, sizeof(void *));
     graph->output = build_alloc(build, 1, sizeof(void *));
     graph->name = build_text(build, "onp");

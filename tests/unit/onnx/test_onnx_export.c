@@ -1,4 +1,5 @@
 /* A network of ours, written as ONNX and read again, computes the same; and the table of operators is what it says. */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -8,6 +9,7 @@
 #include "server/onnx/onnx_lower.h"
 #include "server/onnx/onnx_model.h"
 #include "tests/support/cm.h"
+#include "tests/support/near.h"
 
 enum { SAMPLES = 5, CHANNELS = 4, SIDE = 8, CLASSES = 3 };
 
@@ -134,6 +136,61 @@ static struct network *make_network(struct maker *maker) {
     return maker->network;
 }
 
+/* The other kinds, one after the other, each on a value in the range that it is defined for. */
+static size_t rare_units(struct maker *maker, size_t x) {
+    static const enum op_kind KINDS[] = {OP_SOFTPLUS, OP_SQRT, OP_LOG, OP_ABS, OP_ERF, OP_EXP, OP_NEG, OP_MISH};
+    for (size_t i = 0; i < sizeof KINDS / sizeof *KINDS; i++) {
+        x = unary(maker, KINDS[i], x, (struct op_attr){0});
+    }
+    x = unary(maker, OP_ELU, x, (struct op_attr){.alpha = 0.7F, .beta = 1.1F});
+    size_t slope = constant(maker, (struct shape){3, {CHANNELS, 1, 1}}, 0, 1);
+    x = binary(maker, OP_PRELU, x, slope);
+    x = unary(maker, OP_RECIPROCAL, binary(maker, OP_ADD, unary(maker, OP_ABS, x, (struct op_attr){0}), slope),
+              (struct op_attr){0});
+    x = binary(maker, OP_POW, x, slope);
+    return binary(maker, OP_MAX, binary(maker, OP_MIN, x, slope), binary(maker, OP_MUL, x, slope));
+}
+
+/* Rows and columns resized, reversed, thinned and repeated. */
+static size_t rare_moves(struct maker *maker, size_t x) {
+    struct op_attr resize = {.resize = {.linear = true, .scale = {1.75F, 1.2F}, .size = {14, 9}}};
+    struct op_attr nearest = {.resize = {.coordinates = RESIZE_ASYMMETRIC,
+                                         .rounding = RESIZE_FLOOR,
+                                         .scale = {6.0F / 14.0F, 7.0F / 9.0F},
+                                         .size = {6, 7}}};
+    struct op_attr slice = {
+        .shape = {4, {1, CHANNELS, 3, 4}}, .slice_start = {0, CHANNELS - 1, 1, 6}, .slice_step = {1, -1, 2, -2}};
+    struct op_attr repeat = {
+        .shape = {4, {1, CHANNELS, 3, 5}}, .slice_start = {0, 0, 0, 2}, .slice_step = {1, 1, 1, 0}};
+    x = unary(maker, OP_RESIZE, x, resize);
+    x = unary(maker, OP_RESIZE, x, nearest);
+    x = unary(maker, OP_SLICE, x, slice);
+    return binary(maker, OP_ADD, unary(maker, OP_SLICE, x, repeat), constant(maker, (struct shape){1, {5}}, -1, 1));
+}
+
+static struct network *make_rare_network(struct maker *maker) {
+    struct error error = {0};
+    size_t x = NETWORK_NONE;
+    rng_seed(&maker->rng, 12);
+    maker->network = network_new();
+    assert_non_null(maker->network);
+    assert_int_equal(network_add_input(maker->network, "x", &(struct shape){4, {1, CHANNELS, SIDE, SIDE}}, &x, &error),
+                     STATUS_OK);
+    x = rare_moves(maker, rare_units(maker, x));
+    size_t turned = unary(maker, OP_TRANSPOSE, x, (struct op_attr){.axes = {0, 1, 3, 2}, .axes_count = 4});
+    x = binary(maker, OP_MATMUL, turned, x); /* (1, C, 5, 5) */
+    size_t tokens[3] = {x, constant(maker, (struct shape){2, {6, 5}}, -1, 1),
+                        constant(maker, (struct shape){1, {6}}, -1, 1)};
+    x = node(maker, OP_GEMM, tokens, 3, &(struct op_attr){.alpha = 0.5F, .beta = 2, .trans_b = true});
+    size_t plain[2] = {x, constant(maker, (struct shape){2, {6, CLASSES}}, -1, 1)};
+    x = node(maker, OP_GEMM, plain, 2, &(struct op_attr){.alpha = 1, .beta = 1});
+    x = unary(maker, OP_LOG_SOFTMAX, x, (struct op_attr){.axis = 3});
+    x = unary(maker, OP_REDUCE_SUM, x, (struct op_attr){.axes = {2}, .axes_count = 1});
+    x = unary(maker, OP_REDUCE_MAX, x, (struct op_attr){.axes = {1}, .axes_count = 1});
+    assert_int_equal(network_set_output(maker->network, x, &error), STATUS_OK);
+    return maker->network;
+}
+
 static void run(const struct network *network, const float *input, float *logits) {
     struct error error = {0};
     struct pool *pool = NULL;
@@ -181,6 +238,51 @@ static void test_export_and_load(void **state) {
     onnx_model_free(model);
     mem_free(bytes);
     network_free(network);
+}
+
+static void test_rare_kinds(void **state) {
+    (void)state;
+    struct maker maker = {0};
+    struct network *network = make_rare_network(&maker);
+    struct error error = {0};
+    struct onnx_model *model = NULL;
+    uint8_t *bytes = NULL;
+    size_t length = 0;
+    float input[SAMPLES * CHANNELS * SIDE * SIDE], before[SAMPLES * CLASSES], after[SAMPLES * CLASSES];
+    for (size_t i = 0; i < sizeof input / sizeof *input; i++) {
+        input[i] = rng_normal(&maker.rng);
+    }
+    assert_int_equal(onnx_export(network, "test", &bytes, &length, &error), STATUS_OK);
+    if (onnx_model_load(bytes, length, &onnx_default_limits, &model, &error) != STATUS_OK) {
+        fail_msg("%s: %s", error.where, error.message);
+    }
+    run(network, input, before);
+    run(onnx_model_network(model), input, after);
+    for (size_t i = 0; i < SAMPLES * CLASSES; i++) {
+        assert_near(after[i], before[i], 1e-4F * fabsf(before[i]) + 1e-5F); /* Mish is three nodes in the file */
+    }
+    onnx_model_free(model);
+    mem_free(bytes);
+    network_free(network);
+}
+
+/* A kind that is added has to be exported, too. */
+static void test_every_kind(void **state) {
+    (void)state;
+    bool seen[OP_KIND_COUNT] = {false};
+    for (size_t k = 0; k < 2; k++) {
+        struct maker maker = {0};
+        struct network *network = k == 0 ? make_network(&maker) : make_rare_network(&maker);
+        for (size_t i = 0; i < network->node_count; i++) {
+            seen[network->nodes[i].op] = true;
+        }
+        network_free(network);
+    }
+    for (size_t kind = 0; kind < OP_KIND_COUNT; kind++) {
+        if (!seen[kind] && kind != OP_MASK) {
+            fail_msg("%s: in neither of the networks here", op_kind_name((enum op_kind)kind));
+        }
+    }
 }
 
 static void test_mask_is_not_exported(void **state) {
@@ -231,10 +333,9 @@ static void test_operator_names(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_export_and_load),
-        cmocka_unit_test(test_mask_is_not_exported),
-        cmocka_unit_test(test_no_memory),
-        cmocka_unit_test(test_operator_names),
+        cmocka_unit_test(test_export_and_load), cmocka_unit_test(test_rare_kinds),
+        cmocka_unit_test(test_every_kind),      cmocka_unit_test(test_mask_is_not_exported),
+        cmocka_unit_test(test_no_memory),       cmocka_unit_test(test_operator_names),
     };
     return cmocka_run_group_tests_name("onnx: export", tests, NULL, NULL);
 }
