@@ -63,7 +63,7 @@ DEPS_bench := $(filter-out app client,$(MODULES))
 
 # System libraries that a module calls itself.
 LIBS_common := jansson libsodium
-LIBS_nn := openblas
+LIBS_nn := openblas dnnl gomp
 LIBS_store := sqlite3
 LIBS_http := libmicrohttpd libuv
 LIBS_onnx := libprotobuf-c

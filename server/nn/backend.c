@@ -3,6 +3,10 @@
  * kernels on 3x3 layers with 16 channels or more, those 1.3 to 2.5 times as fast as im2col with OpenBLAS. */
 #include "server/nn/backend.h"
 
+#include <stdlib.h>
+#include <string.h>
+
+#include "server/nn/backend_dnnl.h"
 #include "server/nn/kernels_conv.h"
 
 enum {
@@ -19,11 +23,44 @@ static bool winograd_pays(size_t source_channels, size_t out_channels, size_t ou
            out_height * out_width >= WINOGRAD_FILL * tiles;
 }
 
+bool backend_choice_from_name(const char *name, enum backend_choice *out) {
+    static const char *const names[BACKEND_CHOICES] = {"auto", "blas", "dnnl"};
+
+    for (enum backend_choice i = BACKEND_AUTO; i < BACKEND_CHOICES; i++) {
+        if (strcmp(name, names[i]) == 0) {
+            *out = i;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Asked anew each time instead of kept in a global; it is a look into a short list. */
+enum backend_choice backend_choice(void) {
+    const char *name = getenv("ONP_BACKEND");
+    enum backend_choice choice = BACKEND_AUTO;
+
+    return name != NULL && backend_choice_from_name(name, &choice) ? choice : BACKEND_AUTO;
+}
+
+bool backend_runs_dnnl(const struct network *network) {
+    (void)network;
+    return backend_choice() == BACKEND_DNNL;
+}
+
+bool backend_ranks_in_bf16(const struct network *network) {
+    (void)network;
+    return backend_choice() != BACKEND_BLAS && backend_dnnl_bf16() != BACKEND_DNNL_BF16_NONE;
+}
+
 const struct conv_backend *backend_conv(const struct conv_shape *s, enum conv_pass pass) {
     const enum kernels_level level = conv_kernels_at(KERNELS_AVX512) != NULL ? KERNELS_AVX512 : KERNELS_AVX2;
     const struct conv_backend *winograd = backend_winograd(level), *direct = backend_direct(level);
     const bool by_data = pass == CONV_BACKWARD_DATA;
 
+    if (backend_choice() == BACKEND_BLAS) {
+        return backend_blas();
+    }
     if (winograd != NULL && winograd->supports(s, pass) &&
         winograd_pays(by_data ? s->out_channels : s->channels, by_data ? s->channels : s->out_channels,
                       by_data ? s->height : s->out_height, by_data ? s->width : s->out_width)) {

@@ -44,6 +44,16 @@ const struct conv_backend *backend_direct(enum kernels_level level);
 /* Winograd's F(4x4, 3x3) on the same machines: all passes of 3x3, one group, stride 1. */
 const struct conv_backend *backend_winograd(enum kernels_level level);
 
+/* What the user asked for with ONP_BACKEND (auto if unset): the fastest by our rules; im2col and OpenBLAS alone, which is the
+ * reference; oneDNN wherever it has the operator. */
+enum backend_choice { BACKEND_AUTO, BACKEND_BLAS, BACKEND_DNNL, BACKEND_CHOICES };
+enum backend_choice backend_choice(void);
+/* "auto", "blas", "dnnl"; false if it is none of them. */
+bool backend_choice_from_name(const char *name, enum backend_choice *out);
+/* Whether forward passes of the network run in oneDNN, and whether those that only rank run there in bf16. */
+bool backend_runs_dnnl(const struct network *network);
+bool backend_ranks_in_bf16(const struct network *network);
+
 /* The backend that measured fastest for this shape and pass on this kind of machine; it supports it. */
 const struct conv_backend *backend_conv(const struct conv_shape *shape, enum conv_pass pass);
 
