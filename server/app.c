@@ -16,6 +16,7 @@
 #include "common/mem.h"
 #include "common/words.h"
 #include "server/api/api.h"
+#include "server/baselines/methods.h"
 #include "server/http/http_server.h"
 #include "server/mitigate/mitigate.h"
 #include "server/onnx/onnx_model.h"
@@ -24,8 +25,8 @@
 enum { SIGNALS = 2, LAST_ANSWERS_MS = 2000, LAST_ANSWERS_TICK_MS = 20 };
 
 const struct job_methods app_methods = {
-    .run = mitigate_run,
-    .check_parameters = mitigate_check_parameters,
+    .run = methods_run,
+    .check_parameters = methods_check_parameters,
     .check_model = mitigate_check_model,
     .check_samples = mitigate_check_samples,
     .check_fit = mitigate_check_fit,
@@ -163,7 +164,7 @@ static enum status start_api(struct app *app, struct error *error) {
     const struct api_config config = {
         .store = app->store,
         .jobs = app->jobs,
-        .describe_methods = mitigate_describe_methods,
+        .describe_methods = methods_describe,
         .operators = onnx_operators,
         .opset_min = ONNX_OPSET_MIN,
         .opset_max = ONNX_OPSET_MAX,

@@ -15,6 +15,7 @@
 #include "server/mitigate/mitigate.h"
 #include "server/mitigate/parameters.h"
 #include "server/nn/engine.h"
+#include "server/nn/train.h"
 #include "server/onnx/onnx_model.h"
 #include "server/prune/unit_stats.h"
 
@@ -26,13 +27,17 @@ enum job_stream {
     STREAM_PPO,
     STREAM_RANDOM,
     STREAM_ADVERSARY,
-    STREAM_RETUNE
+    STREAM_RETUNE,
+    STREAM_FINETUNE,
+    STREAM_BASELINE /* of the methods to compare with */
 };
 
 struct checkpoint; /* checkpoint.h */
+struct method;     /* method.h */
 struct score;      /* mitigate_score.h */
 
 struct job {
+    const struct method *method;
     const struct mitigate_request *request;
     const struct mitigate_hooks *hooks;
     struct parameters parameters;
@@ -71,6 +76,7 @@ struct job {
     float *p0;            /* softmax of them */
     float *probe_logits0; /* (probe, K) or NULL */
     double accuracy0;
+    struct snapshot *original; /* the weights as they came, from when they are first trained; else NULL */
     struct unit_stats *stats0; /* of the network as it came; mean is the fill */
 
     /* 3 expose */
@@ -87,7 +93,8 @@ struct job {
     uint8_t *best;       /* (units) 1 = pruned */
     double reward_none, reward_greedy, reward_random, reward_best;
     size_t evaluations, random_evaluations;
-    json_t *curve; /* [{evaluations, best, mean}] */
+    json_t *curve;   /* [{evaluations, best, mean}] */
+    json_t *details; /* what a method wants said of itself in the report; NULL: nothing */
 
     /* 6 repair */
     float *mask, *fill; /* (units) of the repaired network; mask: 0 pruned, else the gain */
@@ -95,7 +102,7 @@ struct job {
     /* 7 evaluate */
     float *logits1; /* (samples, K) of the repaired network */
     enum verdict verdict;
-    struct trigger **after; /* (TRIGGER_FAMILY_COUNT * classes), NULL where not looked for again */
+    struct trigger **after; /* (TRIGGER_FAMILY_COUNT * columns of the exposure), NULL where not looked for again */
     json_t *report;
 };
 

@@ -1,29 +1,36 @@
 /* The stage table and the run of one job over it. */
 #include "server/mitigate/mitigate.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
 #include "common/clock.h"
+#include "common/file.h"
 #include "common/mem.h"
 #include "server/mitigate/checkpoint.h"
 #include "server/mitigate/job.h"
+#include "server/mitigate/method.h"
 #include "server/mitigate/mitigate_score.h"
 #include "server/mitigate/report.h"
 #include "server/nn/kernels.h"
 
-struct stage_row {
-    enum job_stage stage;
-    double share; /* of a typical job's time, for the progress bar */
-    enum status (*run)(struct job *job, struct error *error);
-};
-
-static const struct stage_row stages[STAGE_COUNT] = {
+static const struct stage_row stages_onp[] = {
     {STAGE_LOAD, 0.01, stage_load},         {STAGE_BASELINE, 0.01, stage_baseline}, {STAGE_EXPOSE, 0.40, stage_expose},
     {STAGE_GRAPH, 0.02, stage_graph},       {STAGE_SEARCH, 0.40, stage_search},     {STAGE_REPAIR, 0.09, stage_repair},
     {STAGE_EVALUATE, 0.06, stage_evaluate}, {STAGE_EXPORT, 0.01, stage_export},
+};
+
+const struct method method_onp = {
+    .name = "onp",
+    .summary =
+        "Optimized Neuron Pruning: triggers are inverted from clean samples, then a graph-network policy searches "
+        "with PPO which neurons to prune.",
+    .parameters = &parameters_onp,
+    .stages = stages_onp,
+    .stage_count = sizeof stages_onp / sizeof stages_onp[0],
 };
 
 static const double REPORT_INTERVAL = 0.2;                  /* seconds between two progress calls within a stage */
@@ -43,12 +50,14 @@ void job_progress(struct job *job, size_t step, size_t total, const char *messag
         return;
     }
     job->last_report = now;
-    double before = 0.0;
-    for (size_t i = 0; i < (size_t)job->stage; i++) {
-        before += stages[i].share;
+    double before = 0.0, share = 0.0;
+    for (size_t i = 0; i < job->method->stage_count; i++) {
+        const struct stage_row *row = &job->method->stages[i];
+        before += row->stage < job->stage ? row->share : 0.0;
+        share += row->stage == job->stage ? row->share : 0.0;
     }
     const double within = total > 0 ? (double)step / (double)total : 0.0;
-    job->fraction = fmax(job->fraction, before + stages[job->stage].share * fmin(1.0, within));
+    job->fraction = fmax(job->fraction, before + share * fmin(1.0, within));
     const double elapsed = now - job->started;
     const struct mitigate_progress progress = {
         .stage = job->stage,
@@ -104,11 +113,13 @@ static void keep_inversion(void *user, const char key[DIGEST_HEX_SIZE], const vo
 /* After the first stage, which knows what the job's results depend on. */
 static enum status open_checkpoint(struct job *job, struct error *error) {
     struct rlimit limit;
+    char path[PATH_MAX];
     uint64_t max_bytes = CHECKPOINT_MAX;
-    json_t *depends = json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:o}", "version", ONP_VERSION, "kernels",
-                                kernels()->name, "model", job->model_sha256, "samples", job->samples_sha256, "method",
-                                job->request->method, "seed", (json_int_t)job->request->seed, "backend",
-                                report_backend(), "parameters", parameters_write(&job->parameters));
+    json_t *depends =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:o}", "version", ONP_VERSION, "kernels", kernels()->name,
+                  "model", job->model_sha256, "samples", job->samples_sha256, "method", job->request->method, "seed",
+                  (json_int_t)job->request->seed, "backend", report_backend(), "parameters",
+                  parameters_write(job->method->parameters, &job->parameters));
     char *binding = depends != NULL ? json_dumps(depends, JSON_SORT_KEYS | JSON_COMPACT) : NULL;
     json_decref(depends);
     if (binding == NULL) {
@@ -118,7 +129,10 @@ static enum status open_checkpoint(struct job *job, struct error *error) {
     if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < max_bytes) {
         max_bytes = limit.rlim_cur;
     }
-    const enum status status = checkpoint_open(job->request->checkpoint, binding, max_bytes, &job->checkpoint, error);
+    enum status status = file_join(path, sizeof path, job->request->out_dir, MITIGATE_CHECKPOINT, error);
+    if (status == STATUS_OK) {
+        status = checkpoint_open(path, binding, max_bytes, &job->checkpoint, error);
+    }
     free(binding); /* of jansson */
     job->memo = (struct invert_memo){job->checkpoint, recall_inversion, keep_inversion};
     return status;
@@ -139,6 +153,7 @@ static void job_deinit(struct job *job) {
     neuron_graph_free(job->graph);
     exposure_free(job->exposure);
     unit_stats_free(job->stats0);
+    snapshot_free(job->original);
     mem_free(job->probe_logits0);
     mem_free(job->p0);
     mem_free(job->logits0);
@@ -157,6 +172,7 @@ static void job_deinit(struct job *job) {
     onnx_model_free(job->model);
     json_decref(job->curve);
     json_decref(job->trace);
+    json_decref(job->details);
     json_decref(job->report);
 }
 
@@ -166,9 +182,10 @@ static bool cancelled(const struct job *job) {
 }
 
 static enum status run_stages(struct job *job, struct error *error) {
-    for (size_t i = 0; i < STAGE_COUNT; i++) {
+    for (size_t i = 0; i < job->method->stage_count; i++) {
+        const struct stage_row *row = &job->method->stages[i];
         const double start = clock_seconds();
-        job->stage = stages[i].stage;
+        job->stage = row->stage;
         if (cancelled(job)) {
             return error_set(error, STATUS_CANCELLED, job_stage_name(job->stage), "cancelled");
         }
@@ -178,33 +195,34 @@ static enum status run_stages(struct job *job, struct error *error) {
                                      (json_int_t)checkpoint_recalled(job->checkpoint), "computed",
                                      (json_int_t)checkpoint_kept(job->checkpoint)));
         }
-        enum status status = stages[i].run(job, error);
-        if (status == STATUS_OK && job->stage == STAGE_LOAD && job->request->checkpoint != NULL) {
+        enum status status = row->run(job, error);
+        if (status == STATUS_OK && job->stage == STAGE_LOAD && job->request->checkpoint) {
             status = open_checkpoint(job, error);
         }
         if (status != STATUS_OK) {
             return status;
         }
         checkpoint_sync(job->checkpoint);
-        job->stage_seconds[i] = clock_seconds() - start;
+        job->stage_seconds[row->stage] = clock_seconds() - start;
     }
     job_progress(job, 1, 1, "");
     return STATUS_OK;
 }
 
-enum status mitigate_run(const struct mitigate_request *request, const struct mitigate_hooks *hooks, json_t **report,
-                         struct error *error) {
-    struct job job = {.request = request,
+enum status method_run(const struct method *method, const struct mitigate_request *request,
+                       const struct mitigate_hooks *hooks, json_t **report, struct error *error) {
+    struct job job = {.method = method,
+                      .request = request,
                       .hooks = hooks,
                       .best_reward = (double)NAN,
                       .mean_reward = (double)NAN,
                       .started = clock_seconds()};
-    enum status status = mitigate_check_parameters(request->method, request->parameters, error);
-    if (status == STATUS_OK) {
-        status = parameters_read(request->parameters, &job.parameters, error);
-    }
+    enum status status = parameters_read(method->parameters, request->parameters, &job.parameters, error);
     if (status != STATUS_OK) {
         return status;
+    }
+    if (method->settle != NULL) {
+        method->settle(&job.parameters);
     }
     rng_seed(&job.rng, request->seed);
     job.trace = json_array();
@@ -221,20 +239,12 @@ enum status mitigate_run(const struct mitigate_request *request, const struct mi
     return status;
 }
 
-static const char METHOD_ONP[] = "onp";
-
-enum status mitigate_check_parameters(const char *method, const json_t *parameters, struct error *error) {
+enum status method_check_parameters(const struct method *method, const json_t *parameters, struct error *error) {
     struct parameters ignored;
-    if (strcmp(method, METHOD_ONP) != 0) {
-        return error_set(error, STATUS_INVALID, "/method", "failed to find method: got '%s', expected '%s'", method,
-                         METHOD_ONP);
-    }
-    return parameters_read(parameters, &ignored, error);
+    return parameters_read(method->parameters, parameters, &ignored, error);
 }
 
-json_t *mitigate_describe_methods(void) {
-    return json_pack("[{s:s, s:s, s:o}]", "name", METHOD_ONP, "summary",
-                     "Optimized Neuron Pruning: triggers are inverted from clean samples, then a graph-network policy "
-                     "searches with PPO which neurons to prune.",
-                     "parameters", parameters_schema());
+json_t *method_describe(const struct method *method) {
+    return json_pack("{s:s, s:s, s:o}", "name", method->name, "summary", method->summary, "parameters",
+                     parameters_schema(method->parameters));
 }

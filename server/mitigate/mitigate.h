@@ -5,24 +5,27 @@
 
 #include <jansson.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "common/error.h"
 #include "common/words.h"
 
+#define MITIGATE_CHECKPOINT "checkpoint"
+
 struct mitigate_request {
     const char *model_path;
     const char *samples_path;
     const char *probe_path; /* or NULL */
     const char *out_dir;    /* exists; gets model.onnx, report.json, mask.json, trace.jsonl, each written atomically */
-    const char *method;     /* "onp" */
+    const char *method;     /* "onp", or another row of server/baselines/methods.h */
     const json_t *parameters; /* object or NULL for the defaults; checked again here */
     uint64_t seed;
     size_t threads; /* 0: one a core */
-    /* File to go on from, if it holds what an earlier run of this very job left, and to keep what is done in (checkpoint.h);
-     * NULL: none. The result is the same with and without. */
-    const char *checkpoint;
+    /* Go on from out_dir/MITIGATE_CHECKPOINT, if it holds what an earlier run of this very job left, and keep there what is done
+     * (checkpoint.h). The result is the same with and without. */
+    bool checkpoint;
 };
 
 struct mitigate_progress {
@@ -42,16 +45,6 @@ struct mitigate_hooks {
     void (*progress)(void *user, const struct mitigate_progress *progress);
     const atomic_bool *cancel; /* tested between batches; may be NULL */
 };
-
-/* Runs the job. On success *report is report.json as an object (new reference). */
-enum status mitigate_run(const struct mitigate_request *request, const struct mitigate_hooks *hooks, json_t **report,
-                         struct error *error);
-
-/* STATUS_INVALID with the JSON pointer (below /parameters) if `parameters` of this method are wrong; NULL is fine.
- * Unknown method: place "/method". Cheap: called when a job is submitted. */
-enum status mitigate_check_parameters(const char *method, const json_t *parameters, struct error *error);
-/* [{"name": "onp", "summary": ..., "parameters": {JSON Schema with defaults}}], new reference; for /v1/capabilities. */
-json_t *mitigate_describe_methods(void);
 
 /* Checks on upload, in the same words as the job would fail with. On success *info (new reference):
  * model: {"inputs": [{name, shape}], "outputs", "opset", "ir_version", "producer", "parameters", "units", "layers", "classes", "batch": "dynamic" | "fixed"}

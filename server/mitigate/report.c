@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 
 #include "common/json_read.h"
+#include "server/mitigate/method.h"
 #include "server/mitigate/mitigate_score.h"
 
 static const char backend_name[] = "blas";
@@ -95,6 +96,9 @@ static json_t *all_to_all_section(const struct job *job) {
 }
 
 static json_t *exposure_section(const struct job *job) {
+    if (job->exposure == NULL) {
+        return json_null();
+    }
     json_t *classes = json_array(), *suspects = json_array();
     for (size_t t = 0; t < job->info.classes; t++) {
         const enum trigger_family family = strongest_family(job, t);
@@ -157,6 +161,9 @@ json_t *report_pruned(const struct job *job) {
 }
 
 static json_t *search_section(const struct job *job) {
+    if (job->score == NULL) {
+        return json_null();
+    }
     json_t *reward = json_pack("{s:f, s:f, s:o, s:f}", "none", job->reward_none, "greedy", job->reward_greedy, "random",
                                json_real_or_null(job->reward_random), "best", job->reward_best);
     return json_pack("{s:i, s:i, s:o, s:O}", "evaluations", (int)job->evaluations, "random_evaluations",
@@ -198,17 +205,19 @@ static json_t *provenance_section(const struct job *job) {
     (void)getrusage(RUSAGE_SELF, &usage); /* ru_maxrss is in kB on Linux */
     return json_pack("{s:s, s:s, s:i, s:s, s:I, s:o}", "version", ONP_VERSION, "backend", backend_name, "threads",
                      (int)pool_threads(job->pool), "cpu", cpu, "peak_memory_bytes", (json_int_t)usage.ru_maxrss * 1024,
-                     "parameters", parameters_write(&job->parameters));
+                     "parameters", parameters_write(job->method->parameters, &job->parameters));
 }
 
 enum status report_new(const struct job *job, const float *probe_logits, json_t **report, struct error *error) {
     json_t *object = json_pack(
-        "{s:i, s:s, s:I, s:s, s:{s:s, s:I, s:i}, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o}", "schema", 1, "method",
-        job->request->method, "seed", (json_int_t)job->request->seed, "verdict", verdict_name(job->verdict), "model",
-        "sha256", job->model_sha256, "parameters", (json_int_t)job->info.parameters, "units",
+        "{s:i, s:s, s:I, s:s, s:{s:s, s:I, s:i}, s:o, s:o, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o}", "schema", 1,
+        "method", job->request->method, "seed", (json_int_t)job->request->seed, "verdict", verdict_name(job->verdict),
+        "model", "sha256", job->model_sha256, "parameters", (json_int_t)job->info.parameters, "units",
         (int)job->units->unit_count, "samples", sizes_section(job), "accuracy", accuracy_section(job), "exposure",
         exposure_section(job), "probe", probe_section(job, probe_logits), "pruned", report_pruned(job), "pruned_units",
-        (int)report_pruned_units(job), "search", search_section(job), "provenance", provenance_section(job));
+        (int)report_pruned_units(job), "search", search_section(job), "details",
+        job->details == NULL ? json_null() : json_incref(job->details), "compact", json_null(), "provenance",
+        provenance_section(job));
     if (object == NULL) {
         return error_no_memory(error, "the report");
     }

@@ -15,6 +15,47 @@
 /* Largest difference of logits, relative to the largest logit: the fold reorders sums, nothing more. */
 static const double LOGITS_TOLERANCE = 1e-3;
 
+static bool is_folded(const struct fold *fold, size_t node, size_t slot) {
+    for (size_t i = 0; i < fold->count; i++) {
+        if (fold->edits[i].node == node && fold->edits[i].slot == slot) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The slots that the mask changes, and of the others those whose weights were trained. */
+static enum status gather_edits(const struct job *job, const struct fold *fold, struct onnx_edit **out, size_t *count,
+                                struct error *error) {
+    const struct network *network = job->network;
+    size_t slots = fold->count, n = 0;
+    for (size_t i = 0; i < network->node_count; i++) {
+        slots += network->nodes[i].input_count;
+    }
+    struct onnx_edit *edits = mem_calloc(slots, sizeof *edits);
+    if (edits == NULL) {
+        return error_no_memory(error, "the edits of the model");
+    }
+    for (size_t i = 0; i < fold->count; i++) {
+        const struct fold_edit *edit = &fold->edits[i];
+        edits[n++] = (struct onnx_edit){network->nodes[edit->node].origin, edit->slot, edit->data, edit->count};
+    }
+    for (size_t i = 0; job->original != NULL && i < network->node_count; i++) {
+        const struct node *node = &network->nodes[i];
+        for (size_t k = 0; k < node->input_count; k++) {
+            const size_t value = node->inputs[k];
+            if (value == NETWORK_NONE || !snapshot_differs(job->original, value) || is_folded(fold, i, k)) {
+                continue;
+            }
+            edits[n++] = (struct onnx_edit){node->origin, k, network->values[value].data,
+                                            shape_count(&network->values[value].shape)};
+        }
+    }
+    *out = edits;
+    *count = n;
+    return STATUS_OK;
+}
+
 static enum status write_model(struct job *job, uint8_t **bytes, size_t *length, struct error *error) {
     struct fold *fold = NULL;
     struct onnx_edit *edits = NULL;
@@ -30,15 +71,10 @@ static enum status write_model(struct job *job, uint8_t **bytes, size_t *length,
     if (status != STATUS_OK) {
         return status;
     }
-    edits = mem_calloc(fold->count, sizeof *edits);
-    if (edits == NULL) {
-        status = error_no_memory(error, "the edits of the model");
-    } else {
-        for (size_t i = 0; i < fold->count; i++) {
-            const struct fold_edit *edit = &fold->edits[i];
-            edits[i] = (struct onnx_edit){job->network->nodes[edit->node].origin, edit->slot, edit->data, edit->count};
-        }
-        status = onnx_model_write(job->model, edits, fold->count, metadata, sizeof metadata / sizeof metadata[0], bytes,
+    size_t count = 0;
+    status = gather_edits(job, fold, &edits, &count, error);
+    if (status == STATUS_OK) {
+        status = onnx_model_write(job->model, edits, count, metadata, sizeof metadata / sizeof metadata[0], bytes,
                                   length, error);
     }
     mem_free(edits);

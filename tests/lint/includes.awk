@@ -16,7 +16,7 @@ BEGIN {
     below_mitigate = "common server/nn server/onnx server/data server/graph server/prune server/expose " \
         "server/evaluate server/agent"
     allow("server/mitigate", below_mitigate)
-    allow("server/baselines", below_mitigate)
+    allow("server/baselines", below_mitigate " server/mitigate")
     allow("server/jobs", "common server/store server/mitigate")
     allow("server/api", "common server/http server/jobs server/store")
     allow("client", "common")

@@ -12,6 +12,7 @@
 #include "common/digest.h"
 #include "common/file.h"
 #include "common/mem.h"
+#include "server/baselines/methods.h"
 #include "server/mitigate/mitigate.h"
 #include "server/onnx/onnx_model.h"
 #include "tests/pipeline/planted.h"
@@ -52,7 +53,7 @@ static json_t *run_job(const struct world *w, const char *folder, size_t threads
     assert_int_equal(file_make_dir(out, &error), STATUS_OK);
     struct mitigate_request request = request_of(w, out, parameters);
     request.threads = threads;
-    const enum status status = mitigate_run(&request, NULL, &report, &error);
+    const enum status status = methods_run(&request, NULL, &report, &error);
     if (status != STATUS_OK) {
         print_message("%s: %s\n", error.where, error.message);
     }
@@ -202,7 +203,7 @@ static void test_progress_rises_through_all_stages(void **state) {
     world_make(&w, true);
     const struct mitigate_request request = request_of(&w, w.scratch.path, parameters);
     const struct mitigate_hooks hooks = {&watcher, watch, &watcher.cancel};
-    assert_int_equal(mitigate_run(&request, &hooks, &report, &error), STATUS_OK);
+    assert_int_equal(methods_run(&request, &hooks, &report, &error), STATUS_OK);
     assert_false(watcher.backwards);
     assert_true(watcher.fraction > 0.99);
     assert_int_equal(watcher.stages, (1U << STAGE_COUNT) - 1);
@@ -221,7 +222,7 @@ static void test_cancel_in_each_stage(void **state) {
         struct error error = {0};
         struct watcher watcher = {.cancel_at = s};
         const struct mitigate_hooks hooks = {&watcher, watch, &watcher.cancel};
-        assert_int_equal(mitigate_run(&request, &hooks, &report, &error), STATUS_CANCELLED);
+        assert_int_equal(methods_run(&request, &hooks, &report, &error), STATUS_CANCELLED);
         assert_null(report);
     }
     json_decref(parameters);
@@ -236,15 +237,15 @@ static void test_wrong_files_are_refused_by_name(void **state) {
     struct error error = {0};
     struct mitigate_request request = request_of(&w, w.scratch.path, NULL);
     request.model_path = w.samples;
-    assert_int_equal(mitigate_run(&request, NULL, &report, &error), STATUS_INVALID);
+    assert_int_equal(methods_run(&request, NULL, &report, &error), STATUS_INVALID);
     error_clear(&error);
     request = request_of(&w, w.scratch.path, NULL);
     request.probe_path = w.samples; /* has no target */
-    assert_int_equal(mitigate_run(&request, NULL, &report, &error), STATUS_INVALID);
+    assert_int_equal(methods_run(&request, NULL, &report, &error), STATUS_INVALID);
     assert_non_null(strstr(error.message, "target"));
     error_clear(&error);
     request.method = "magic";
-    assert_int_equal(mitigate_run(&request, NULL, &report, &error), STATUS_INVALID);
+    assert_int_equal(methods_run(&request, NULL, &report, &error), STATUS_INVALID);
     assert_null(report);
     scratch_remove(&w.scratch);
 }

@@ -11,6 +11,7 @@
 #include "common/digest.h"
 #include "common/file.h"
 #include "common/mem.h"
+#include "server/baselines/methods.h"
 #include "server/mitigate/mitigate.h"
 #include "tests/pipeline/planted.h"
 #include "tests/support/scratch.h"
@@ -68,10 +69,18 @@ static enum status run(const struct world *w, const char *folder, const char *ch
                                              .parameters = w->parameters,
                                              .seed = seed,
                                              .threads = 2,
-                                             .checkpoint = checkpoint};
+                                             .checkpoint = checkpoint != NULL};
+    char own[PATH_MAX];
+    snprintf(own, sizeof own, "%.*s/%s", (int)sizeof own - 32, out, MITIGATE_CHECKPOINT);
+    if (checkpoint != NULL) {
+        (void)rename(checkpoint, own); /* as the daemon does between two attempts */
+    }
     const struct mitigate_hooks hooks = {stopper, stopper != NULL ? watch : NULL,
                                          stopper != NULL ? &stopper->cancel : NULL};
-    const enum status status = mitigate_run(&request, &hooks, report, &error);
+    const enum status status = methods_run(&request, &hooks, report, &error);
+    if (checkpoint != NULL) {
+        (void)rename(own, checkpoint);
+    }
     if (status != STATUS_OK && status != STATUS_CANCELLED) {
         print_message("%s: %s\n", error.where, error.message);
     }

@@ -40,6 +40,7 @@ static void verdicts_have_names(void **state) {
     assert_string_equal(verdict_name(VERDICT_REDUCED), "reduced");
     assert_string_equal(verdict_name(VERDICT_NO_BACKDOOR_FOUND), "no_backdoor_found");
     assert_string_equal(verdict_name(VERDICT_FAILED_BUDGET), "failed_budget");
+    assert_string_equal(verdict_name(VERDICT_UNJUDGED), "unjudged");
     assert_string_equal(verdict_name(VERDICT_COUNT), "unknown");
 }
 
