@@ -265,7 +265,11 @@ test:
 	$(Q)$(MAKE) --no-print-directory setup
 	$(Q)$(MAKE) --no-print-directory test-built
 
-.PHONY: test-built pipeline e2e
+# The long form of tests/e2e/test_kill.sh; KILL_SEED chooses the points.
+test-kill: all
+	$(Q)ONP_BUILD=$(B) ONP_TEST_TIMEOUT=3600 KILL_POINTS=20 tests/run tests/e2e/test_kill.sh
+
+.PHONY: test-built test-kill pipeline e2e
 test-built: all-tests
 	$(Q)ONP_BUILD=$(B) $(SAN_ENV) tests/run $(TOOL_TESTS) $(UNIT_TESTS) $(PIPELINE_TESTS) $(E2E_TESTS)
 
@@ -329,6 +333,7 @@ help:
 	    'make test            all tests; last line "N passed, N failed"' \
 	    'make unit-MODULE     unit tests of one module: $(UNIT_MODULES)' \
 	    'make pipeline e2e    the other tests' \
+	    'make test-kill       kill -9 at 20 points under load; minutes' \
 	    'make lint format     check, and format, the sources' \
 	    'make bench quality   measure speed, and results on real models' \
 	    'make install         to $$(DESTDIR)$$(PREFIX), default /usr/local' \

@@ -154,6 +154,7 @@ static enum status start_jobs(struct app *app, struct error *error) {
     options.memory_limit = settings->job_memory;
     options.file_limit = settings->job_file;
     options.queue_max = settings->queue_max;
+    options.max_attempts = (unsigned)settings->max_attempts;
     options.cancel_grace_s = settings->cancel_grace_s;
     options.check_timeout_s = settings->check_timeout_s;
     return jobs_start(app->store, &app_methods, &options, &app->jobs, error);

@@ -26,6 +26,7 @@ static void set_defaults(struct settings *settings) {
     settings->workers = 1;
     settings->helpers = 2;
     settings->queue_max = 1000;
+    settings->max_attempts = 3;
     settings->connections = 1024;
     settings->max_upload = (uint64_t)2 << 30;
     settings->min_free = (uint64_t)256 << 20;
@@ -48,6 +49,8 @@ static void fill_table(struct settings *s, struct option table[TABLE_MAX]) {
         {"helpers", 0, OPTION_U64, &s->helpers, 64, "N", "threads for checks of uploads and disk waits (default 2)"},
         {"isolation", 0, OPTION_STRING, &s->isolation_word, 0, "KIND", "process (default) or thread"},
         {"queue-max", 0, OPTION_U64, &s->queue_max, any, "N", "jobs that may wait (default 1000; 0: no limit)"},
+        {"max-attempts", 0, OPTION_U64, &s->max_attempts, 1000, "N",
+         "losses (of a child, of the server) after which a job fails (default 3)"},
         {"connections", 0, OPTION_U64, &s->connections, 65536, "N", "open connections (default 1024)"},
         {"max-upload", 0, OPTION_BYTES, &s->max_upload, any, "BYTES", "largest upload (default 2G)"},
         {"min-free", 0, OPTION_BYTES, &s->min_free, any, "BYTES", "not ready with less disk space (default 256M)"},

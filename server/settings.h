@@ -27,7 +27,7 @@ struct settings {
     const char *log_level_word, *isolation_word;
     enum log_level log_level;
     enum job_isolation isolation;
-    uint64_t workers, threads, helpers, queue_max, connections;
+    uint64_t workers, threads, helpers, queue_max, max_attempts, connections;
     uint64_t max_upload, min_free, job_memory, job_file;
     double drain_s, cancel_grace_s, check_timeout_s;
     double rate, rate_burst;

@@ -36,9 +36,10 @@ char *job_message_request(const struct job_request *request) {
     json_t *body = NULL;
     if (request->task == JOB_TASK_RUN) {
         (void)snprintf(seed, sizeof seed, "%llu", (unsigned long long)run->seed);
-        body = json_pack("{s:s, s:s, s:s*, s:s, s:s, s:O*, s:s, s:I}", "model", run->model_path, "samples",
+        body = json_pack("{s:s, s:s, s:s*, s:s, s:s, s:O*, s:s, s:I, s:b}", "model", run->model_path, "samples",
                          run->samples_path, "probe", run->probe_path, "out_dir", run->out_dir, "method", run->method,
-                         "parameters", run->parameters, "seed", seed, "threads", (json_int_t)run->threads);
+                         "parameters", run->parameters, "seed", seed, "threads", (json_int_t)run->threads, "checkpoint",
+                         run->checkpoint);
     } else {
         body = json_pack("{s:s}", "path", request->path);
     }
@@ -91,6 +92,7 @@ static enum status read_run(struct json_reader *reader, struct mitigate_request 
     (void)json_get_object(reader, "parameters", JSON_OPTIONAL, &parameters);
     (void)json_get_string(reader, "seed", JSON_REQUIRED, 32, &seed);
     (void)json_get_u64(reader, "threads", JSON_REQUIRED, 0, 4096, &threads);
+    (void)json_get_bool(reader, "checkpoint", JSON_REQUIRED, &run->checkpoint);
     enum status status = json_reader_finish(reader);
     if (status == STATUS_OK && !parse_u64(seed, UINT64_MAX, &run->seed)) {
         status = error_set(error, STATUS_INVALID, "/seed", "failed to read the seed of a request");

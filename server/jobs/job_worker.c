@@ -9,6 +9,7 @@
 #include "common/file.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "server/jobs/job_checkpoint.h"
 #include "server/jobs/job_message.h"
 #include "server/jobs/job_queue.h"
 #include "server/jobs/jobs_internal.h"
@@ -118,7 +119,12 @@ static enum status prepare(struct attempt *attempt, struct error *error) {
                                                  .method = job->method,
                                                  .parameters = job->parameters,
                                                  .seed = job->seed,
-                                                 .threads = jobs->options.threads};
+                                                 .threads = jobs->options.threads,
+                                                 .checkpoint = true};
+    if (status == STATUS_OK && job_checkpoint_take(jobs, job->id, attempt->folder)) {
+        log_event(LOG_INFO, "job_resumed", "job %s attempt %llu goes on from its checkpoint", job->id,
+                  (unsigned long long)job->attempt);
+    }
     return status;
 }
 
@@ -196,11 +202,18 @@ static void see_through(struct attempt *attempt) {
             run_in_thread(attempt, &outcome);
         }
     }
+    /* Before it is in the queue again, where another worker may claim it at once. */
+    if (attempt->folder[0] != '\0') {
+        job_checkpoint_put_back(jobs, attempt->job.id, attempt->folder);
+    }
     enum job_state reached =
         job_queue_finish(jobs, &attempt->job, &outcome, (enum job_stop)atomic_load(&slot->stop), attempt->folder);
     log_event(LOG_INFO, "job_ended", "job %s attempt %llu: %s after %.1f s%s%s", attempt->job.id,
               (unsigned long long)attempt->job.attempt, job_state_name(reached), clock_seconds() - began,
               outcome.problem.message[0] != '\0' ? ": " : "", outcome.problem.message);
+    if (job_state_is_terminal(reached)) {
+        job_checkpoint_drop(jobs, attempt->job.id);
+    }
     json_decref(outcome.info);
     vacate(slot);
     if (attempt->folder[0] != '\0') {

@@ -12,6 +12,7 @@
 #include "common/file.h"
 #include "common/log.h"
 #include "common/mem.h"
+#include "server/jobs/job_checkpoint.h"
 #include "server/jobs/jobs_internal.h"
 
 void jobs_options_init(struct jobs_options *options) {
@@ -86,6 +87,9 @@ static enum status clear_the_past(struct jobs *jobs, struct error *error) {
     enum status status =
         file_join(jobs->attempts_dir, sizeof jobs->attempts_dir, store_data_dir(jobs->store), "attempts", error);
     if (status == STATUS_OK) {
+        status = job_checkpoint_salvage(jobs, error);
+    }
+    if (status == STATUS_OK) {
         status = file_remove_tree(jobs->attempts_dir, error);
     }
     if (status == STATUS_OK) {
@@ -93,6 +97,9 @@ static enum status clear_the_past(struct jobs *jobs, struct error *error) {
     }
     if (status == STATUS_OK) {
         status = store_job_recover(jobs->store, INT64_MAX, &count, error);
+    }
+    if (status == STATUS_OK) {
+        job_checkpoint_clean(jobs);
     }
     if (status == STATUS_OK && count > 0) {
         log_event(LOG_WARN, "jobs_recovered", "%zu jobs were running when the server ended", count);

@@ -37,6 +37,7 @@ struct jobs {
     const struct job_methods *methods;
     struct jobs_options options;
     char attempts_dir[STORE_PATH_SIZE];
+    char checkpoints_dir[STORE_PATH_SIZE];
 
     pthread_mutex_t lock;   /* guards stopping, generation, the slots' guarded part, the helpers' queue */
     pthread_cond_t work;    /* workers: the queue may hold something, or stopping */
