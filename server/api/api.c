@@ -20,6 +20,9 @@ enum status api_new(const struct api_config *config, struct api **api, struct er
     api_set_token(made, config->token);
     made->config.token = NULL;
     status = api_tokens_load(made, error);
+    if (status == STATUS_OK) {
+        status = store_idempotency_recover(config->store, error);
+    }
     if (status == STATUS_OK && config->rate > 0) {
         made->rate = api_rate_new(config->rate, config->rate_burst);
         status = made->rate != NULL ? STATUS_OK : error_no_memory(error, "the rate limit");

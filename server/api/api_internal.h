@@ -10,7 +10,7 @@
 #include "server/store/store_objects.h"
 #include "server/store/store_tokens.h"
 
-enum { API_LIST_DEFAULT = 50, API_LOCATION_SIZE = 64 };
+enum { API_LIST_DEFAULT = 50, API_LOCATION_SIZE = STORE_LOCATION_SIZE };
 
 /* A member of an answer that is given once and never kept. */
 #define API_SECRET_MEMBER "token"
@@ -54,21 +54,35 @@ struct api_task {
     enum store_kind kind;
     char id[ID_SIZE];
     char name[STORE_NAME_SIZE];
-    char expected_sha256[DIGEST_HEX_SIZE]; /* of Content-Digest; "" if none */
-    struct store_upload *upload;           /* owned */
-    json_t *body;                          /* owned */
+    char expected_sha256[DIGEST_HEX_SIZE];            /* of Content-Digest; "" if none */
+    struct store_upload *upload;                      /* owned */
+    char subject[ID_SIZE];                            /* who asks */
+    char idempotency_key[STORE_IDEMPOTENCY_KEY_SIZE]; /* "": none */
+    char fingerprint[DIGEST_HEX_SIZE];                /* of the request, for its key */
+    bool holds_key;                                   /* it is the first with its key */
+    json_t *body;                                     /* owned */
 
     /* what it answers: error.status STATUS_OK and code with reply (204 without), or the error, with code 0 for the usual one */
     struct error error;
     unsigned code;
     json_t *reply;
     char location[API_LOCATION_SIZE];
+    bool replayed; /* it is the answer to an earlier request */
 };
 
 /* A task of this request, or NULL after replying 503 (no memory, draining). */
 struct api_task *api_task_new(struct http_request *request, struct api *api, void (*work)(struct api_task *task));
 /* Holds the request and starts the task, or replies with why not. Takes the task. */
 void api_task_start(struct http_request *request, struct api_task *task);
+
+/* --- idempotency keys (api_idempotency.c) --- */
+
+/* Loop thread: the key of a POST into the task; false after replying that it is malformed. */
+bool api_idempotency_read(struct http_request *request, struct api_task *task);
+/* Helper thread, for tasks with a key: true if the work is to be done; else the task has its answer. */
+bool api_idempotency_enter(struct api_task *task);
+/* After the work: keeps its answer. */
+void api_idempotency_leave(struct api_task *task);
 
 /* --- parts of requests --- */
 

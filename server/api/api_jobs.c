@@ -23,18 +23,25 @@ static void answer_refusal(struct api_task *task) {
     }
 }
 
-static void create_work(struct api_task *task) {
-    struct store_job_request request;
+static void submit(struct api_task *task, struct store_job_request *request) {
+    const struct store_idempotency_key key = {task->subject, task->idempotency_key};
     struct store_job job;
 
-    if (api_job_request_read(task->body, &request, &task->error) != STATUS_OK) {
-        return;
-    }
-    if (jobs_submit(task->api->config.jobs, &request, &job, &task->error) == STATUS_OK) {
+    request->idempotency = task->holds_key ? &key : NULL;
+    if (jobs_submit(task->api->config.jobs, request, &job, &task->error) == STATUS_OK) {
         answer_job(task, &job);
     } else {
         answer_refusal(task);
     }
+}
+
+static void create_work(struct api_task *task) {
+    struct store_job_request request;
+
+    if (api_job_request_read(task->body, &request, &task->error) != STATUS_OK) {
+        return;
+    }
+    submit(task, &request);
 }
 
 void api_jobs_create(struct http_request *request, void *context) {
@@ -158,7 +165,7 @@ void api_jobs_cancel(struct http_request *request, void *context) {
 
 /* Terminal states never change, so a retry is a new job of the same request. */
 static void retry_work(struct api_task *task) {
-    struct store_job old, job;
+    struct store_job old;
     struct store_job_request request;
 
     if (store_job_find(task->api->config.store, task->id, &old, &task->error) != STATUS_OK) {
@@ -180,11 +187,7 @@ static void retry_work(struct api_task *task) {
             .labels = old.labels,
             .deadline_s = old.deadline_s,
         };
-        if (jobs_submit(task->api->config.jobs, &request, &job, &task->error) == STATUS_OK) {
-            answer_job(task, &job);
-        } else {
-            answer_refusal(task);
-        }
+        submit(task, &request);
     }
     store_job_deinit(&old);
 }

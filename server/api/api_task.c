@@ -1,5 +1,6 @@
 /* Tasks: a request is held, a helper thread of `jobs` does the work and writes the answer into the task, the task is
  * posted back to the loop thread, which replies and frees it. */
+#include <stdio.h>
 #include <string.h>
 
 #include "common/mem.h"
@@ -36,6 +37,7 @@ struct api_task *api_task_new(struct http_request *request, struct api *api, voi
     task->api = api;
     task->server = http_request_server(request);
     task->work = work;
+    (void)snprintf(task->subject, sizeof(task->subject), "%s", http_request_subject(request));
     return task;
 }
 
@@ -47,6 +49,9 @@ static void reply(struct http_request *request, struct api_task *task) {
         json_decref(body);
         http_reply_problem(request, task->code, &task->error);
         return;
+    }
+    if (task->replayed) {
+        http_reply_header(request, "Idempotency-Replayed", "true");
     }
     if (task->location[0] != '\0') {
         http_reply_header(request, "Location", task->location);
@@ -80,13 +85,22 @@ static void task_done(struct http_post *post) {
 static void task_run(void *user) {
     struct api_task *task = user;
 
-    task->work(task);
+    if (task->idempotency_key[0] == '\0') {
+        task->work(task);
+    } else if (api_idempotency_enter(task)) {
+        task->work(task);
+        api_idempotency_leave(task);
+    }
     http_server_post(task->server, &task->post);
 }
 
 void api_task_start(struct http_request *request, struct api_task *task) {
     struct error error = {0};
 
+    if (!api_idempotency_read(request, task)) {
+        task_free(task);
+        return;
+    }
     task->post.run = task_done;
     task->hold = http_request_hold(request);
     if (task->hold == NULL) {

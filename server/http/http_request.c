@@ -26,6 +26,15 @@ const char *http_request_query(const struct http_request *request, const char *n
     return http_uri_query(&request->uri, name);
 }
 
+bool http_request_query_item(const struct http_request *request, size_t index, const char **name, const char **value) {
+    if (index >= request->uri.query_count) {
+        return false;
+    }
+    *name = request->uri.query[index].name;
+    *value = request->uri.query[index].value;
+    return true;
+}
+
 enum status http_request_check_query(const struct http_request *request, const char *const *known,
                                      struct error *error) {
     for (size_t i = 0; i < request->uri.query_count; i++) {

@@ -22,6 +22,8 @@ const char *http_request_path(const struct http_request *request);
 const char *http_request_param(const struct http_request *request, const char *name);
 /* A query parameter, decoded; NULL if absent. */
 const char *http_request_query(const struct http_request *request, const char *name);
+/* Query parameter `index` in the order of the request; false past the last. */
+bool http_request_query_item(const struct http_request *request, size_t index, const char **name, const char **value);
 /* STATUS_INVALID naming the first query parameter that is not in `known` (ends with NULL). */
 enum status http_request_check_query(const struct http_request *request, const char *const *known, struct error *error);
 /* A header field, NULL if absent. */

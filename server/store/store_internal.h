@@ -12,6 +12,7 @@
 #include "common/error.h"
 #include "common/id.h"
 #include "server/store/store.h"
+#include "server/store/store_idempotency.h"
 #include "server/store/store_jobs.h"
 #include "server/store/store_objects.h"
 #include "server/store/store_sql.h"
@@ -103,6 +104,11 @@ enum status store_blob_link(struct store *store, const char *path, const struct 
 enum status store_blob_seal(const struct store *store, const char *path, struct store_blob *blob, struct error *error);
 /* The row of a blob, in a transaction of the writer. */
 enum status store_blob_insert(struct store_write *write, const struct store_blob *blob, struct error *error);
+
+/* --- store_idempotency.c --- */
+/* Notes what a request with this key has made, in the transaction that makes it. */
+enum status store_idempotency_note(struct store_write *write, const struct store_idempotency_key *key,
+                                   const char *resource, struct error *error);
 
 /* --- store_jobs.c --- */
 /* The row of a job; STATUS_NOT_FOUND. */

@@ -280,6 +280,9 @@ static enum status insert(struct store_write *write, void *user, struct error *e
     if (status == STATUS_OK) {
         status = insert_labels(write, id, request->labels, error);
     }
+    if (status == STATUS_OK && request->idempotency != NULL) {
+        status = store_idempotency_note(write, request->idempotency, id, error);
+    }
     if (status == STATUS_OK) {
         status = store_event_state(write, id, JOB_QUEUED, 0, NULL, error);
     }

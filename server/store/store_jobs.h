@@ -14,6 +14,7 @@
 #include "common/id.h"
 #include "common/words.h"
 #include "server/store/store.h"
+#include "server/store/store_idempotency.h"
 #include "server/store/store_objects.h"
 
 enum { STORE_METHOD_SIZE = 32, STORE_MESSAGE_SIZE = 256, STORE_ARTIFACT_NAME_SIZE = 64, STORE_LABELS_MAX = 32 };
@@ -45,6 +46,7 @@ struct store_job_request {
     const json_t *labels;  /* object of strings, at most STORE_LABELS_MAX, or NULL */
     double deadline_s;     /* seconds from submission by which it must be done; 0: none */
     unsigned max_attempts; /* losses (crash, kill) after which it fails; 0 means 3 */
+    const struct store_idempotency_key *idempotency; /* of the request that makes it; NULL: none */
 };
 
 struct store_job {
