@@ -1,12 +1,10 @@
 /* onp run: from a model file to a repaired model file. With --server (or ONP_SERVER) on that server, otherwise on a private
  * onpd that lives as long as this command. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "client/command.h"
 #include "client/gate.h"
-#include "client/interrupt.h"
 #include "client/job_calls.h"
 #include "client/local_server.h"
 #include "client/report_view.h"
@@ -32,11 +30,6 @@ struct run {
     json_t *result;
 };
 
-static bool has_server(const struct run *run) {
-    const char *server = run->options.server != NULL ? run->options.server : getenv("ONP_SERVER");
-    return server != NULL && server[0] != '\0';
-}
-
 /* "dir/model.onnx" to "model-repaired.onnx" in the current folder: the folder of the model may not be ours to write in. */
 static void name_output(struct run *run) {
     const char *slash = strrchr(run->words.model, '/');
@@ -56,13 +49,13 @@ static enum status check_words(struct run *run, struct error *error) {
         return error_set(error, STATUS_INVALID, "--samples",
                          "failed to read options: got no --samples, expected clean samples (an npz)");
     }
-    if (run->threads > 0 && has_server(run)) {
+    if (run->threads > 0 && command_has_server(&run->options)) {
         return error_set(error, STATUS_INVALID, "--threads",
                          "failed to read options: got --threads with a server, expected one or the other");
     }
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         bool is_id = files[i] != NULL && command_word_is_id(files[i], i == 0 ? "mdl" : "smp");
-        if (is_id && !has_server(run)) {
+        if (is_id && !command_has_server(&run->options)) {
             return error_set(error, STATUS_INVALID, NULL,
                              "failed to read %s: got an id without --server, expected a file", files[i]);
         }
@@ -83,39 +76,6 @@ static enum status check_words(struct run *run, struct error *error) {
     }
     enum status status = gates_parse(&run->fail_on, &run->gates, error);
     return status == STATUS_OK ? job_calls_prepare(&run->words, &run->body, error) : status;
-}
-
-static enum status connect_to(struct run *run, struct error *error) {
-    if (has_server(run)) {
-        return command_connect(&run->options, &run->client, error);
-    }
-    enum status status = local_server_start(run->threads, &run->server, error);
-    return status == STATUS_OK ? api_client_new(local_server_address(run->server), NULL, &run->client, error) : status;
-}
-
-/* Follows the job. The first signal cancels it and the wait goes on; the second leaves. */
-static enum status follow(struct run *run, struct error *error) {
-    struct job_follow watch = {.bar = run->bar, .interrupts = interrupt_count() + 1};
-    struct error cause = {0};
-    json_t *job = NULL;
-    enum status status = job_calls_follow(run->client, run->job_id, &watch, &job, &cause);
-    if (status == STATUS_CANCELLED) {
-        progress_bar_end(run->bar, true);
-        (void)fprintf(stderr, "onp: cancelling job %s (once more to leave at once)\n", run->job_id);
-        watch.interrupts = interrupt_count() + 1;
-        error_clear(&cause);
-        status = job_calls_cancel(run->client, run->job_id, NULL, &cause);
-        if (status == STATUS_OK || status == STATUS_CONFLICT) { /* a conflict: it ended meanwhile */
-            error_clear(&cause);
-            status = job_calls_follow(run->client, run->job_id, &watch, &job, &cause);
-        }
-    }
-    progress_bar_end(run->bar, true);
-    if (status == STATUS_OK) {
-        status = job_calls_outcome(job, &cause);
-    }
-    json_decref(job);
-    return status == STATUS_OK ? status : error_set(error, cause.status, cause.where, "%s", cause.message);
 }
 
 static enum status fetch(struct run *run, struct error *error) {
@@ -147,14 +107,14 @@ static void print_result(const struct run *run) {
 static int run_job(struct run *run) {
     struct error error = {0};
     int exit_code = EXIT_DONE;
-    enum status status = connect_to(run, &error);
+    enum status status = local_server_connect(&run->options, run->threads, &run->server, &run->client, &error);
     if (status == STATUS_OK) {
         run->bar = progress_bar_new(stderr, progress_mode_of(run->options.quiet));
         status = job_calls_submit(run->client, run->bar, &run->words, run->body, run->job_id, &error);
         progress_bar_end(run->bar, false);
     }
     if (status == STATUS_OK) {
-        status = follow(run, &error);
+        status = job_calls_see_through(run->client, run->job_id, run->bar, &error);
     }
     if (status == STATUS_OK) {
         status = fetch(run, &error);

@@ -49,6 +49,11 @@ int command_usage(const struct command *command, const struct error *error) {
     return EXIT_USAGE;
 }
 
+bool command_has_server(const struct command_options *options) {
+    const char *server = options->server != NULL ? options->server : getenv("ONP_SERVER");
+    return server != NULL && server[0] != '\0';
+}
+
 const char *command_server(const struct command_options *options) {
     const char *server = options->server != NULL ? options->server : getenv("ONP_SERVER");
     return server != NULL && server[0] != '\0' ? server : COMMAND_SERVER_DEFAULT;

@@ -64,6 +64,8 @@ int command_fail(const struct error *error);
 /* As command_fail() for words of the command line: always EXIT_USAGE. */
 int command_usage(const struct command *command, const struct error *error);
 
+/* Was a server named, by option or ONP_SERVER? */
+bool command_has_server(const struct command_options *options);
 /* The server of the options, of ONP_SERVER, or the default; borrowed. */
 const char *command_server(const struct command_options *options);
 enum status command_connect(const struct command_options *options, struct api_client **out, struct error *error);
@@ -89,6 +91,7 @@ int cmd_result(const struct command *command, int argc, char **argv);
 int cmd_download(const struct command *command, int argc, char **argv);
 int cmd_list(const struct command *command, int argc, char **argv);
 int cmd_report(const struct command *command, int argc, char **argv);
+int cmd_compare(const struct command *command, int argc, char **argv);
 int cmd_capabilities(const struct command *command, int argc, char **argv);
 int cmd_version(const struct command *command, int argc, char **argv);
 

@@ -315,3 +315,28 @@ enum status job_calls_follow(struct api_client *client, const char *job_id, cons
     json_decref(latest);
     return status;
 }
+
+enum status job_calls_see_through(struct api_client *client, const char *job_id, struct progress_bar *bar,
+                                  struct error *error) {
+    struct job_follow watch = {.bar = bar, .interrupts = interrupt_count() + 1};
+    struct error cause = {0};
+    json_t *job = NULL;
+    enum status status = job_calls_follow(client, job_id, &watch, &job, &cause);
+    if (status == STATUS_CANCELLED) {
+        progress_bar_end(bar, true);
+        (void)fprintf(stderr, "onp: cancelling job %s (once more to leave at once)\n", job_id);
+        watch.interrupts = interrupt_count() + 1;
+        error_clear(&cause);
+        status = job_calls_cancel(client, job_id, NULL, &cause);
+        if (status == STATUS_OK || status == STATUS_CONFLICT) { /* a conflict: it ended meanwhile */
+            error_clear(&cause);
+            status = job_calls_follow(client, job_id, &watch, &job, &cause);
+        }
+    }
+    progress_bar_end(bar, true);
+    if (status == STATUS_OK) {
+        status = job_calls_outcome(job, &cause);
+    }
+    json_decref(job);
+    return status == STATUS_OK ? status : error_set(error, cause.status, cause.where, "%s", cause.message);
+}

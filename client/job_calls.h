@@ -49,6 +49,10 @@ struct job_follow {
 enum status job_calls_follow(struct api_client *client, const char *job_id, const struct job_follow *follow,
                              json_t **job, struct error *error);
 
+/* Follows the job to its end and gives its outcome. The first signal cancels it and the wait goes on; the second leaves. */
+enum status job_calls_see_through(struct api_client *client, const char *job_id, struct progress_bar *bar,
+                                  struct error *error);
+
 /* The state of a job's JSON; JOB_STATE_COUNT if it has none. */
 enum job_state job_calls_state(const json_t *job);
 /* What a terminal job is as an error: STATUS_OK if it succeeded. Records why it failed, with the place. */

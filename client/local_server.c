@@ -251,3 +251,12 @@ void local_server_stop(struct local_server *server) {
     }
     mem_free(server);
 }
+
+enum status local_server_connect(const struct command_options *options, uint64_t threads, struct local_server **server,
+                                 struct api_client **client, struct error *error) {
+    if (command_has_server(options)) {
+        return command_connect(options, client, error);
+    }
+    enum status status = local_server_start(threads, server, error);
+    return status == STATUS_OK ? api_client_new(local_server_address(*server), NULL, client, error) : status;
+}

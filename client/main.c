@@ -44,6 +44,11 @@ static const struct command COMMANDS[] = {
      "  onp list\n  onp list jobs --state running\n  onp list models --json\n", cmd_list},
     {"report", "report FILE|JOB [options]", "Shows a report in full: tables and small bars.",
      "  onp report report.json\n  onp report job_01J...\n", cmd_report},
+    {"compare", "compare MODEL.onnx --samples CLEAN.npz [--probe PROBE.npz] [--methods A,B,...] [options]",
+     "Runs several methods on one model and shows their figures side by side.",
+     "  onp compare model.onnx --samples clean.npz --probe triggered.npz\n"
+     "  onp compare model.onnx --samples clean.npz --methods onp,clp,fp --set clp.deviations=2.5 --json\n",
+     cmd_compare},
     {"capabilities", "capabilities [options]", "Shows the methods of the server with their parameters, and its limits.",
      "  onp capabilities\n  onp capabilities --json | jq .methods\n", cmd_capabilities},
     {"version", "version", "Prints the version.", "  onp version\n", cmd_version},

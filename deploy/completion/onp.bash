@@ -1,7 +1,7 @@
 # bash completion of onp. Install as /usr/share/bash-completion/completions/onp.
 _onp() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} common='--server --token --json --quiet --help'
-    local commands='run serve upload submit status watch wait cancel result download list report capabilities version'
+    local commands='run serve upload submit status watch wait cancel result download list report compare capabilities version'
     local job='--samples --probe --method --set --seed' options=
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ]; then
@@ -24,6 +24,7 @@ _onp() {
     esac
     case ${COMP_WORDS[1]} in
     run) options="$job --threads --output --report --fail-on $common" ;;
+    compare) options="--samples --probe --methods --set --seed --threads $common" ;;
     submit) options="$job --label --priority --deadline --watch $common" ;;
     upload) options="--kind --name $common" ;;
     wait) options="--fail-on --timeout $common" ;;

@@ -17,7 +17,7 @@ run_onp
 equal 'no command is wrong usage' "$status" 2
 run_onp --help
 equal 'help is fine' "$status" 0
-for command in run upload submit status watch wait cancel result download list report capabilities version; do
+for command in run upload submit status watch wait cancel result download list report compare capabilities version; do
     run_onp "$command" --help
     contains "$command --help has examples" "$status $out" "0 usage: onp $command*examples:"
 done
@@ -133,6 +133,13 @@ run_onp run "$work/bad.onnx" --samples "$clean" -o "$work/bad-out.onnx"
 contains 'run of a bad model' "$status $err" '1 *onp: failed'
 check 'it writes nothing' test ! -e "$work/bad-out.onnx"
 check 'and leaves nothing' test -z "$(ls -A "$TMPDIR")"
+
+run_onp compare "$model" --samples "$clean" --probe "$probe" --methods evaluate,magic,clp --set clp.deviations=4 -q
+contains 'compare goes on when a method fails, and says so' "$status $out" \
+    '1 *evaluate *100.0 %*magic *failed: *clp *'
+run_onp compare "$model" --samples "$clean" --methods clp --set fp.epochs=1
+contains 'compare asks whose a parameter is' "$status $err" '2 *METHOD.KEY=VALUE*'
+check 'nothing is left of the private server' test -z "$(ls -A "$TMPDIR")"
 
 "$onp" run "$model" --samples "$clean" --set iterations=10000 --set masks_per_iteration=64 -o "$work/never.onnx" \
     >"$work/out" 2>"$work/err" </dev/null &
