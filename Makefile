@@ -68,6 +68,7 @@ LIBS_store := sqlite3
 LIBS_http := libmicrohttpd libuv
 LIBS_onnx := libprotobuf-c
 LIBS_data := libzip
+LIBS_jobs := libseccomp
 LIBS_app := libmicrohttpd libuv
 LIBS_client := libcurl
 

@@ -238,7 +238,7 @@ enum status file_make_dir(const char *path, struct error *error) {
         }
         memcpy(part, path, i);
         part[i] = '\0';
-        if (mkdir(part, 0777) != 0 && errno != EEXIST) {
+        if (mkdir(part, 0700) != 0 && errno != EEXIST) {
             return error_io(error, NULL, "failed to make folder %s", part);
         }
     }

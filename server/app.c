@@ -151,7 +151,10 @@ static enum status start_jobs(struct app *app, struct error *error) {
     options.helpers = settings->helpers;
     options.threads = settings->threads;
     options.isolation = settings->isolation;
+    options.sandbox = settings->sandbox;
+    options.sandbox_uid = (uint32_t)settings->sandbox_uid;
     options.memory_limit = settings->job_memory;
+    options.check_memory = settings->check_memory;
     options.file_limit = settings->job_file;
     options.queue_max = settings->queue_max;
     options.max_attempts = (unsigned)settings->max_attempts;

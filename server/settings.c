@@ -6,6 +6,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "common/arena.h"
 #include "common/file.h"
@@ -14,15 +15,25 @@
 #include "common/options.h"
 #include "common/parse.h"
 
-enum { TABLE_MAX = 32, WORDS_MAX = 256, STORAGE_MAX = 1 << 20, CONFIG_FILE_MAX = 64 << 10 };
+enum { TABLE_MAX = 48, WORDS_MAX = 256, STORAGE_MAX = 1 << 20, CONFIG_FILE_MAX = 64 << 10 };
 
 #define DEFAULT_LISTEN "127.0.0.1:8080"
 
 static void set_defaults(struct settings *settings) {
+    const long pages = sysconf(_SC_PHYS_PAGES);
+    const long page = sysconf(_SC_PAGESIZE);
+    struct jobs_options jobs;
+
+    jobs_options_init(&jobs);
     memset(settings, 0, sizeof(*settings));
     settings->data_dir = "onp-data";
     settings->log_level_word = "info";
     settings->isolation_word = "process";
+    settings->sandbox_word = "auto";
+    settings->sandbox_uid = jobs.sandbox_uid;
+    settings->check_memory = (uint64_t)8 << 30;
+    settings->job_memory = pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
+    settings->job_file = (uint64_t)8 << 30;
     settings->workers = 1;
     settings->helpers = 2;
     settings->queue_max = 1000;
@@ -48,14 +59,21 @@ static void fill_table(struct settings *s, struct option table[TABLE_MAX]) {
         {"threads", 't', OPTION_U64, &s->threads, 1024, "N", "threads of one job (default 0: cores / workers)"},
         {"helpers", 0, OPTION_U64, &s->helpers, 64, "N", "threads for checks of uploads and disk waits (default 2)"},
         {"isolation", 0, OPTION_STRING, &s->isolation_word, 0, "KIND", "process (default) or thread"},
+        {"sandbox", 0, OPTION_STRING, &s->sandbox_word, 0, "MODE",
+         "walls around jobs and checks: auto (default; what the kernel has), require or off"},
+        {"sandbox-uid", 0, OPTION_U64, &s->sandbox_uid, UINT32_MAX - 1, "UID",
+         "user of jobs and checks if onpd runs as root (default 65534; 0: root)"},
         {"queue-max", 0, OPTION_U64, &s->queue_max, any, "N", "jobs that may wait (default 1000; 0: no limit)"},
         {"max-attempts", 0, OPTION_U64, &s->max_attempts, 1000, "N",
          "losses (of a child, of the server) after which a job fails (default 3)"},
         {"connections", 0, OPTION_U64, &s->connections, 65536, "N", "open connections (default 1024)"},
         {"max-upload", 0, OPTION_BYTES, &s->max_upload, any, "BYTES", "largest upload (default 2G)"},
         {"min-free", 0, OPTION_BYTES, &s->min_free, any, "BYTES", "not ready with less disk space (default 256M)"},
-        {"job-memory", 0, OPTION_BYTES, &s->job_memory, any, "BYTES", "address space of a job (default 0: no limit)"},
-        {"job-file", 0, OPTION_BYTES, &s->job_file, any, "BYTES", "largest file a job may write (default 0: no limit)"},
+        {"job-memory", 0, OPTION_BYTES, &s->job_memory, any, "BYTES",
+         "address space of a job (default: the machine's memory; 0: no limit)"},
+        {"check-memory", 0, OPTION_BYTES, &s->check_memory, any, "BYTES", "the same for a check (default 8G)"},
+        {"job-file", 0, OPTION_BYTES, &s->job_file, any, "BYTES",
+         "largest file a job may write (default 8G; 0: no limit)"},
         {"drain", 0, OPTION_DOUBLE, &s->drain_s, 0, "SECONDS", "time for running jobs at a stop (default 10)"},
         {"cancel-grace", 0, OPTION_DOUBLE, &s->cancel_grace_s, 0, "SECONDS",
          "from SIGTERM to SIGKILL of a job (default 5)"},
@@ -274,11 +292,15 @@ static enum status choose(const char *option, const char *word, const char *cons
 static enum status finish(struct settings *s, struct error *error) {
     static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
     static const char *const isolations[] = {"process", "thread", NULL};
-    int level = 0, isolation = 0;
+    static const char *const sandboxes[] = {"auto", "require", "off", NULL};
+    int level = 0, isolation = 0, sandbox = 0;
     enum status status = choose("--log-level", s->log_level_word, levels, &level, error);
 
     if (status == STATUS_OK) {
         status = choose("--isolation", s->isolation_word, isolations, &isolation, error);
+    }
+    if (status == STATUS_OK) {
+        status = choose("--sandbox", s->sandbox_word, sandboxes, &sandbox, error);
     }
     if (status == STATUS_OK && (s->workers == 0 || s->helpers == 0 || s->connections == 0 || s->max_upload == 0)) {
         status = error_set(error, STATUS_INVALID, NULL,
@@ -293,6 +315,7 @@ static enum status finish(struct settings *s, struct error *error) {
     }
     s->log_level = (enum log_level)level;
     s->isolation = isolation == 0 ? JOB_ISOLATION_PROCESS : JOB_ISOLATION_THREAD;
+    s->sandbox = (enum job_sandbox_mode)sandbox;
     if (status == STATUS_OK && (s->listen != NULL || s->unix_path == NULL)) {
         status = split_address(s, s->listen != NULL ? s->listen : DEFAULT_LISTEN, error);
     }

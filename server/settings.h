@@ -24,11 +24,12 @@ struct settings {
     bool print_port, insecure;
     const char *token_file;
     char token[SETTINGS_TOKEN_MAX + 1]; /* "" : none */
-    const char *log_level_word, *isolation_word;
+    const char *log_level_word, *isolation_word, *sandbox_word;
     enum log_level log_level;
     enum job_isolation isolation;
+    enum job_sandbox_mode sandbox;
     uint64_t workers, threads, helpers, queue_max, max_attempts, connections;
-    uint64_t max_upload, min_free, job_memory, job_file;
+    uint64_t max_upload, min_free, job_memory, check_memory, job_file, sandbox_uid;
     double drain_s, cancel_grace_s, check_timeout_s;
     double rate, rate_burst;
     void *storage; /* of texts from the environment and the file */

@@ -28,15 +28,29 @@ static json_t *stages_json(void) {
     return list;
 }
 
+/* null while the server drains. */
+static json_t *sandbox_json(const struct api *api) {
+    static const char *const modes[JOB_SANDBOX_MODE_COUNT] = {"auto", "require", "off"};
+    struct jobs_sandbox sandbox;
+
+    if (api->draining) {
+        return json_null();
+    }
+    jobs_sandbox(api->config.jobs, &sandbox);
+    return json_pack("{s:s, s:i, s:b, s:b, s:b}", "mode", modes[sandbox.mode], "landlock_abi", sandbox.landlock,
+                     "system_calls", sandbox.calls, "own_user", sandbox.user, "memory", sandbox.address_space);
+}
+
 void api_capabilities_get(struct http_request *request, void *context) {
     const struct api *api = context;
 
     http_reply_json(
         request, 200,
-        json_pack("{s:s, s:s, s:o, s:{s:[s], s:[s]}, s:o, s:{s:i, s:i}, s:o, s:o, s:{s:I, s:I, s:i, s:i, s:f}}", "name",
-                  "onpd", "version", ONP_VERSION, "methods", api->config.describe_methods(), "formats", "model", "onnx",
-                  "samples", "npz", "operators", operators_json(api), "opset", "min", api->config.opset_min, "max",
-                  api->config.opset_max, "states", states_json(), "stages", stages_json(), "limits", "upload_bytes",
-                  (json_int_t)api->config.max_upload, "json_bytes", (json_int_t)HTTP_JSON_MAX, "list", STORE_LIST_MAX,
-                  "labels", STORE_LABELS_MAX, "wait_s", api->config.wait_max_s));
+        json_pack("{s:s, s:s, s:o, s:{s:[s], s:[s]}, s:o, s:{s:i, s:i}, s:o, s:o, s:o, s:{s:I, s:I, s:i, s:i, s:f}}",
+                  "name", "onpd", "version", ONP_VERSION, "methods", api->config.describe_methods(), "formats", "model",
+                  "onnx", "samples", "npz", "operators", operators_json(api), "opset", "min", api->config.opset_min,
+                  "max", api->config.opset_max, "states", states_json(), "stages", stages_json(), "sandbox",
+                  sandbox_json(api), "limits", "upload_bytes", (json_int_t)api->config.max_upload, "json_bytes",
+                  (json_int_t)HTTP_JSON_MAX, "list", STORE_LIST_MAX, "labels", STORE_LABELS_MAX, "wait_s",
+                  api->config.wait_max_s));
 }

@@ -78,6 +78,22 @@ static void put_jobs(struct buf *out, struct api *api) {
     }
 }
 
+static void put_sandbox(struct buf *out, struct api *api) {
+    struct jobs_sandbox sandbox;
+
+    jobs_sandbox(api->config.jobs, &sandbox);
+    (void)buf_printf(out,
+                     "# HELP onpd_sandbox_wall Walls around children that are up.\n# TYPE onpd_sandbox_wall gauge\n"
+                     "onpd_sandbox_wall{wall=\"landlock\"} %d\nonpd_sandbox_wall{wall=\"system_calls\"} %d\n"
+                     "onpd_sandbox_wall{wall=\"own_user\"} %d\nonpd_sandbox_wall{wall=\"memory\"} %d\n",
+                     sandbox.landlock > 0, sandbox.calls, sandbox.user, sandbox.address_space);
+    put_number(out, "counter", "onpd_sandbox_breaches_total", "Children ended for a forbidden system call.",
+               (double)sandbox.breaches);
+    put_number(out, "counter", "onpd_children_babbled_total", "Children ended for what they said.",
+               (double)sandbox.babblers);
+    put_number(out, "counter", "onpd_children_lost_total", "Children that ended without a word.", (double)sandbox.lost);
+}
+
 void api_metrics_get(struct http_request *request, void *context) {
     struct api *api = context;
     const struct http_server *server = http_request_server(request);
@@ -96,6 +112,7 @@ void api_metrics_get(struct http_request *request, void *context) {
     put_jobs(&out, api);
     if (!api->draining) {
         put_number(&out, "gauge", "onpd_workers_busy", "Workers with a job.", (double)jobs_running(api->config.jobs));
+        put_sandbox(&out, api);
     }
     put_requests(&out, server);
     put_latency(&out, server);

@@ -10,7 +10,7 @@
 #include "server/jobs/job_process.h"
 #include "server/jobs/jobs_internal.h"
 
-enum { TASKS_MAX = 256 };
+enum { TASKS_MAX = 256, CPU_SLACK_S = 2 };
 
 struct job_task_entry {
     struct job_task_entry *next;
@@ -45,6 +45,9 @@ static enum status explain(const struct check *check, enum store_kind kind, stru
         outcome->info = NULL;
         return STATUS_OK;
     case JOB_END_ERROR:
+        if (outcome->problem.status == STATUS_NO_MEMORY) {
+            break; /* that of the child, which is limited; not that of the server */
+        }
         return error_set(error, outcome->problem.status, outcome->problem.where, "%s", outcome->problem.message);
     case JOB_END_STOPPED:
         if (!check->late) {
@@ -54,14 +57,21 @@ static enum status explain(const struct check *check, enum store_kind kind, stru
                          check->jobs->options.check_timeout_s);
     case JOB_END_LOST:
         if (outcome->killed) {
-            return error_set(error, STATUS_LIMIT, "", "failed to check %s: it took too much memory", what);
+            break;
         }
+        return error_set(error, STATUS_INVALID, "", "failed to check %s: %s", what, outcome->problem.message);
+    case JOB_END_BREACH:
         return error_set(error, STATUS_INVALID, "", "failed to check %s: %s", what, outcome->problem.message);
     case JOB_END_BABBLE:
     case JOB_END_COUNT:
-        break;
+        return error_set(error, STATUS_INVALID, "", "failed to check %s: checking it went astray", what);
     }
-    return error_set(error, STATUS_INVALID, "", "failed to check %s: checking it went astray", what);
+    return error_set(error, STATUS_LIMIT, "", "failed to check %s: it took too much memory", what);
+}
+
+/* Of two limits of which 0 is none. */
+static uint64_t least(uint64_t a, uint64_t b) {
+    return a == 0 || (b != 0 && b < a) ? b : a;
 }
 
 static enum status check_in_process(struct jobs *jobs, enum store_kind kind, const char *path, json_t **info,
@@ -84,9 +94,14 @@ static enum status check_in_process(struct jobs *jobs, enum store_kind kind, con
                                         .stop = is_late};
     const struct job_request request = {
         .task = kind == STORE_MODEL ? JOB_TASK_CHECK_MODEL : JOB_TASK_CHECK_SAMPLES,
-        .limits = {.memory = jobs->options.memory_limit, .file = jobs->options.file_limit},
+        .limits = {.memory = least(jobs->options.memory_limit, jobs->options.check_memory),
+                   .file = jobs->options.file_limit,
+                   .cpu_s = (uint64_t)jobs->options.check_timeout_s + CPU_SLACK_S,
+                   .sandbox = jobs->options.sandbox,
+                   .uid = jobs->options.sandbox_uid},
         .path = path};
     job_process_run(&process, &request, &outcome);
+    jobs_count_end(jobs, outcome.end);
     status = explain(&check, kind, &outcome, info, error);
     json_decref(outcome.info);
     (void)file_remove_tree(folder, NULL);

@@ -124,6 +124,7 @@ int job_child_main(int argc, char **argv, const struct job_methods *methods) {
     struct child child = {.methods = methods};
     struct error error = {0};
     struct job_request request;
+    struct job_sandbox sandbox;
     struct buf line;
     json_t *document = NULL;
     json_t *info = NULL;
@@ -136,16 +137,17 @@ int job_child_main(int argc, char **argv, const struct job_methods *methods) {
     buf_init(&line, JOB_REQUEST_MAX);
     enum status status = job_sandbox_follow_parent(&error);
     if (status == STATUS_OK) {
-        status = watch_signals(&child, &error);
-    }
-    if (status == STATUS_OK) {
         status = read_request(&child, &line, &error);
     }
     if (status == STATUS_OK) {
         status = job_message_parse_request(line.data, line.length, &request, &document, &error);
     }
     if (status == STATUS_OK) {
-        status = job_sandbox_enter(&request.limits, &error);
+        status = job_sandbox_enter(&sandbox, &request, &error);
+    }
+    /* Landlock binds the thread that calls and those that it starts: so this comes after. */
+    if (status == STATUS_OK) {
+        status = watch_signals(&child, &error);
     }
     if (status == STATUS_OK) {
         status = carry_out(&child, &request, &info, &error);

@@ -14,6 +14,7 @@ enum { PATH_MAX_BYTES = STORE_PATH_SIZE + 64 };
 static const double ETA_MAX_S = 1e9;
 
 static const char *const TASKS[JOB_TASK_COUNT] = {"run", "check_model", "check_samples"};
+static const char *const MODES[JOB_SANDBOX_MODE_COUNT] = {"auto", "require", "off"};
 
 /* Takes the value. */
 static char *line_of(json_t *value) {
@@ -31,8 +32,11 @@ static char *line_of(json_t *value) {
 char *job_message_request(const struct job_request *request) {
     char seed[32];
     const struct mitigate_request *run = &request->run;
-    json_t *value = json_pack("{s:s, s:I, s:I}", "task", TASKS[request->task], "memory_limit",
-                              (json_int_t)request->limits.memory, "file_limit", (json_int_t)request->limits.file);
+    const struct job_limits *limits = &request->limits;
+    json_t *value =
+        json_pack("{s:s, s:{s:I, s:I, s:I, s:s, s:I, s:b}}", "task", TASKS[request->task], "limits", "memory",
+                  (json_int_t)limits->memory, "file", (json_int_t)limits->file, "cpu_s", (json_int_t)limits->cpu_s,
+                  "sandbox", MODES[limits->sandbox], "uid", (json_int_t)limits->uid, "jit", limits->jit);
     json_t *body = NULL;
     if (request->task == JOB_TASK_RUN) {
         (void)snprintf(seed, sizeof seed, "%llu", (unsigned long long)run->seed);
@@ -102,10 +106,37 @@ static enum status read_run(struct json_reader *reader, struct mitigate_request 
     return status;
 }
 
+static enum status read_limits(json_t *value, struct job_limits *limits, struct error *error) {
+    struct json_reader reader;
+    const char *mode = "";
+    uint64_t uid = 0;
+    enum status status = json_reader_init(&reader, value, "/limits", error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    (void)json_get_u64(&reader, "memory", JSON_REQUIRED, 0, INT64_MAX, &limits->memory);
+    (void)json_get_u64(&reader, "file", JSON_REQUIRED, 0, INT64_MAX, &limits->file);
+    (void)json_get_u64(&reader, "cpu_s", JSON_REQUIRED, 0, INT64_MAX, &limits->cpu_s);
+    (void)json_get_string(&reader, "sandbox", JSON_REQUIRED, 32, &mode);
+    (void)json_get_u64(&reader, "uid", JSON_REQUIRED, 0, UINT32_MAX, &uid);
+    (void)json_get_bool(&reader, "jit", JSON_REQUIRED, &limits->jit);
+    status = json_reader_finish(&reader);
+    limits->uid = (uint32_t)uid;
+    limits->sandbox = JOB_SANDBOX_MODE_COUNT;
+    for (size_t i = 0; i < JOB_SANDBOX_MODE_COUNT; i++) {
+        limits->sandbox = strcmp(mode, MODES[i]) == 0 ? (enum job_sandbox_mode)i : limits->sandbox;
+    }
+    if (status == STATUS_OK && limits->sandbox == JOB_SANDBOX_MODE_COUNT) {
+        status = error_set(error, STATUS_INVALID, "/limits/sandbox", "failed to read limits: got mode '%.32s'", mode);
+    }
+    return status;
+}
+
 enum status job_message_parse_request(const char *line, size_t length, struct job_request *request, json_t **document,
                                       struct error *error) {
     struct json_reader reader;
     const char *task = "";
+    json_t *limits = NULL;
     *request = (struct job_request){.task = JOB_TASK_COUNT};
     enum status status = json_read_text(line, length, document, error);
     if (status == STATUS_OK) {
@@ -115,8 +146,7 @@ enum status job_message_parse_request(const char *line, size_t length, struct jo
         return status;
     }
     (void)json_get_string(&reader, "task", JSON_REQUIRED, 32, &task);
-    (void)json_get_u64(&reader, "memory_limit", JSON_REQUIRED, 0, INT64_MAX, &request->limits.memory);
-    (void)json_get_u64(&reader, "file_limit", JSON_REQUIRED, 0, INT64_MAX, &request->limits.file);
+    (void)json_get_object(&reader, "limits", JSON_REQUIRED, &limits);
     for (size_t i = 0; i < JOB_TASK_COUNT; i++) {
         if (strcmp(task, TASKS[i]) == 0) {
             request->task = (enum job_task)i;
@@ -124,6 +154,10 @@ enum status job_message_parse_request(const char *line, size_t length, struct jo
     }
     if (request->task == JOB_TASK_COUNT) {
         return error_set(error, STATUS_INVALID, "/task", "failed to read a request: got task '%s'", task);
+    }
+    status = limits != NULL ? read_limits(limits, &request->limits, error) : STATUS_OK;
+    if (status != STATUS_OK) {
+        return status;
     }
     if (request->task == JOB_TASK_RUN) {
         return read_run(&reader, &request->run, error);

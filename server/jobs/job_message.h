@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "server/jobs/job_limits.h"
 #include "server/mitigate/mitigate.h"
 #include "server/store/store_jobs.h"
 
@@ -17,15 +18,9 @@ enum { JOB_REQUEST_MAX = 4 * 1024 * 1024, JOB_LINE_MAX = 64 * 1024, JOB_INFO_LIN
 
 enum job_task { JOB_TASK_RUN, JOB_TASK_CHECK_MODEL, JOB_TASK_CHECK_SAMPLES, JOB_TASK_COUNT };
 
-/* What the child holds itself to (job_sandbox.h); 0: no limit. */
-struct job_limits {
-    uint64_t memory; /* bytes of address space */
-    uint64_t file;   /* bytes of one file */
-};
-
 struct job_request {
     enum job_task task;
-    struct job_limits limits;
+    struct job_limits limits;    /* what the child holds itself to (job_sandbox.h) */
     const char *path;            /* of a check */
     struct mitigate_request run; /* of JOB_TASK_RUN */
 };

@@ -170,12 +170,19 @@ static void talk_until_end(struct talk *talk) {
 static void judge(struct talk *talk, int status) {
     struct job_outcome *outcome = talk->outcome;
     bool in_order = WIFEXITED(status) && WEXITSTATUS(status) == 0;
-    if (talk->said && (in_order || outcome->end != JOB_END_DONE)) {
+    bool breach = WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS;
+    if (!breach && talk->said && (in_order || outcome->end != JOB_END_DONE)) {
         return;
     }
     json_decref(outcome->info);
     outcome->info = NULL;
     error_clear(&outcome->problem);
+    if (breach) {
+        outcome->end = JOB_END_BREACH;
+        (void)error_set(&outcome->problem, STATUS_INVALID, "sandbox",
+                        "failed to stay in the sandbox: the child made a system call that is not allowed");
+        return;
+    }
     if (talk->stopping) {
         outcome->end = JOB_END_STOPPED;
         (void)error_set(&outcome->problem, STATUS_CANCELLED, "child", "the child was stopped");
@@ -230,7 +237,7 @@ void job_process_run(const struct job_process *process, const struct job_request
     while (waitpid(talk.pid, &status, 0) < 0 && errno == EINTR) {
     }
     judge(&talk, status);
-    if (outcome->end == JOB_END_LOST || outcome->end == JOB_END_BABBLE) {
+    if (outcome->end == JOB_END_LOST || outcome->end == JOB_END_BABBLE || outcome->end == JOB_END_BREACH) {
         log_tail(spawned.log, talk.pid);
     }
 end:

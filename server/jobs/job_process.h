@@ -16,6 +16,7 @@ enum job_end {
     JOB_END_LOST,    /* it ended without a word: crash, kill, exit */
     JOB_END_STOPPED, /* we ended it */
     JOB_END_BABBLE,  /* it said what no child of ours says */
+    JOB_END_BREACH,  /* it asked the kernel for what the sandbox forbids */
     JOB_END_COUNT
 };
 

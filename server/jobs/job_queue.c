@@ -36,6 +36,10 @@ static const enum job_action ACTIONS[JOB_END_COUNT][JOB_STOP_COUNT] = {
                         [JOB_STOP_CANCEL] = JOB_ACTION_FAIL,
                         [JOB_STOP_DEADLINE] = JOB_ACTION_FAIL,
                         [JOB_STOP_SHUTDOWN] = JOB_ACTION_FAIL},
+    [JOB_END_BREACH] = {[JOB_STOP_NONE] = JOB_ACTION_FAIL,
+                        [JOB_STOP_CANCEL] = JOB_ACTION_FAIL,
+                        [JOB_STOP_DEADLINE] = JOB_ACTION_FAIL,
+                        [JOB_STOP_SHUTDOWN] = JOB_ACTION_FAIL},
 };
 
 enum job_action job_queue_action(enum job_end end, enum job_stop stop) {
@@ -79,6 +83,11 @@ static enum status gather(const char *folder, struct harvest *harvest, struct er
         if (!S_ISREG(info.st_mode) || info.st_nlink > 2) {
             status = error_set(error, STATUS_INTERNAL, NAMES[i], "failed to take file %s: it is a link or special file",
                                NAMES[i]);
+            continue;
+        }
+        /* What a child of another user made belongs to us from now on. */
+        if (info.st_uid != geteuid() && lchown(path, geteuid(), getegid()) != 0) {
+            status = error_io(error, NAMES[i], "failed to take file %s over", NAMES[i]);
             continue;
         }
         harvest->files[harvest->count++] = (struct store_artifact_file){.name = NAMES[i], .path = path};

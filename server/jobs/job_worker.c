@@ -67,9 +67,14 @@ static void run_in_process(struct attempt *attempt, struct job_outcome *outcome)
                                         .progress = note_progress,
                                         .stop = wants_stop};
     const struct job_request request = {.task = JOB_TASK_RUN,
-                                        .limits = {.memory = options->memory_limit, .file = options->file_limit},
+                                        .limits = {.memory = options->memory_limit,
+                                                   .file = options->file_limit,
+                                                   .sandbox = options->sandbox,
+                                                   .uid = options->sandbox_uid,
+                                                   .jit = true}, /* oneDNN makes code for this machine */
                                         .run = attempt->request};
     job_process_run(&process, &request, outcome);
+    jobs_count_end(attempt->slot->jobs, outcome->end);
 }
 
 static void run_in_thread(struct attempt *attempt, struct job_outcome *outcome) {

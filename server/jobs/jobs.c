@@ -15,6 +15,8 @@
 #include "server/jobs/job_checkpoint.h"
 #include "server/jobs/jobs_internal.h"
 
+enum { NOBODY = 65534 };
+
 void jobs_options_init(struct jobs_options *options) {
     *options = (struct jobs_options){.workers = 1,
                                      .helpers = 2,
@@ -22,7 +24,9 @@ void jobs_options_init(struct jobs_options *options) {
                                      .max_attempts = 3,
                                      .cancel_grace_s = 5,
                                      .check_timeout_s = 60,
-                                     .lease_s = 30};
+                                     .lease_s = 30,
+                                     .sandbox = JOB_SANDBOX_AUTO,
+                                     .sandbox_uid = NOBODY};
 }
 
 void jobs_wait(struct jobs *jobs, pthread_cond_t *condition, double seconds) {
@@ -107,6 +111,28 @@ static enum status clear_the_past(struct jobs *jobs, struct error *error) {
     return status;
 }
 
+/* What is missing is said once, at the start, and refused if it must be there. */
+static enum status prepare_walls(struct jobs *jobs, struct error *error) {
+    const bool process = jobs->options.isolation == JOB_ISOLATION_PROCESS;
+    const struct job_walls *walls = &jobs->walls;
+    job_sandbox_probe(jobs->options.sandbox_uid, &jobs->walls);
+    if (jobs->options.sandbox == JOB_SANDBOX_REQUIRE && (!process || walls->landlock == 0 || !walls->calls)) {
+        return error_set(error, STATUS_UNSUPPORTED, "--sandbox", "failed to require the sandbox: got %s",
+                         !process               ? "jobs in threads"
+                         : walls->landlock == 0 ? "a kernel without Landlock"
+                                                : "a kernel without filters of system calls");
+    }
+    if (!process || jobs->options.sandbox == JOB_SANDBOX_OFF) {
+        log_event(LOG_WARN, "sandbox", "what users send is read without a sandbox");
+        return STATUS_OK;
+    }
+    log_event(walls->landlock > 0 && walls->calls ? LOG_INFO : LOG_WARN, "sandbox",
+              "walls around children: Landlock %s (ABI %d), system calls %s, user of its own %s, memory %s",
+              walls->landlock > 0 ? "yes" : "no", walls->landlock, walls->calls ? "yes" : "no",
+              walls->user ? "yes" : "no", walls->address_space ? "yes" : "no");
+    return STATUS_OK;
+}
+
 static enum status start_threads(struct jobs *jobs, struct error *error) {
     int code = pthread_create(&jobs->keeper, NULL, job_keeper_main, jobs);
     jobs->keeper_started = code == 0;
@@ -134,6 +160,9 @@ enum status jobs_start(struct store *store, const struct job_methods *methods, c
     jobs->store = store;
     jobs->methods = methods;
     enum status status = set_options(jobs, options, error);
+    if (status == STATUS_OK) {
+        status = prepare_walls(jobs, error);
+    }
     if (status == STATUS_OK) {
         jobs->slots = mem_calloc(options->workers, sizeof(*jobs->slots));
         status = jobs->slots != NULL ? STATUS_OK : error_no_memory(error, "workers");
@@ -221,6 +250,23 @@ size_t jobs_running(struct jobs *jobs) {
     size_t count = count_busy(jobs);
     pthread_mutex_unlock(&jobs->lock);
     return count;
+}
+
+void jobs_count_end(struct jobs *jobs, enum job_end end) {
+    (void)atomic_fetch_add(&jobs->ends[end], 1);
+}
+
+void jobs_sandbox(struct jobs *jobs, struct jobs_sandbox *out) {
+    const bool process = jobs->options.isolation == JOB_ISOLATION_PROCESS;
+    const bool closed = process && jobs->options.sandbox != JOB_SANDBOX_OFF;
+    *out = (struct jobs_sandbox){.mode = process ? jobs->options.sandbox : JOB_SANDBOX_OFF,
+                                 .landlock = closed ? jobs->walls.landlock : 0,
+                                 .calls = closed && jobs->walls.calls,
+                                 .user = closed && jobs->walls.user,
+                                 .address_space = process && jobs->walls.address_space,
+                                 .breaches = atomic_load(&jobs->ends[JOB_END_BREACH]),
+                                 .babblers = atomic_load(&jobs->ends[JOB_END_BABBLE]),
+                                 .lost = atomic_load(&jobs->ends[JOB_END_LOST])};
 }
 
 /* Finds an object that a request names; the place of the error is the member that named it. */

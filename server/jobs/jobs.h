@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "common/error.h"
+#include "server/jobs/job_limits.h"
 #include "server/mitigate/mitigate.h"
 #include "server/store/store.h"
 #include "server/store/store_jobs.h"
@@ -36,14 +37,18 @@ struct jobs_options {
     enum job_isolation isolation;
     const char *executable; /* of children; NULL: /proc/self/exe */
     uint64_t memory_limit;  /* address space of a child in bytes; 0: no limit */
+    uint64_t check_memory;  /* the same for the child of a check, if less */
     uint64_t file_limit;    /* largest file a child may write in bytes; 0: no limit */
     uint64_t queue_max;     /* jobs that may be queued; 0: no limit */
     unsigned max_attempts;  /* losses after which a job fails */
     double cancel_grace_s;  /* from SIGTERM to SIGKILL */
     double check_timeout_s; /* for one check of an upload */
     double lease_s;
+    enum job_sandbox_mode sandbox;
+    uint32_t sandbox_uid; /* of children if we are root; 0: root */
 };
-/* Defaults for every field: 1 worker, 2 helpers, process, 3 attempts, 5 s grace, 60 s a check, 30 s lease. */
+/* Defaults for every field: 1 worker, 2 helpers, process, 3 attempts, 5 s grace, 60 s a check, 30 s lease, sandbox auto as
+ * nobody. */
 void jobs_options_init(struct jobs_options *options);
 
 struct jobs;
@@ -60,6 +65,19 @@ void jobs_stop(struct jobs *jobs, double grace_s);
 /* Workers alive and willing to claim: for readiness. */
 bool jobs_are_alive(struct jobs *jobs);
 size_t jobs_running(struct jobs *jobs);
+
+/* What children are confined by, and what became of them since the start. Any thread. */
+struct jobs_sandbox {
+    enum job_sandbox_mode mode; /* OFF as well if jobs run in threads */
+    int landlock;               /* ABI of the wall around files; 0: none */
+    bool calls;                 /* wall of system calls */
+    bool user;                  /* children have a user of their own */
+    bool address_space;         /* their memory can be limited */
+    uint64_t breaches;          /* children ended for a forbidden system call */
+    uint64_t babblers;          /* children ended for what they said */
+    uint64_t lost;              /* children that ended without a word */
+};
+void jobs_sandbox(struct jobs *jobs, struct jobs_sandbox *out);
 
 /* Checks parameters (place "/parameters/..." or "/method") and that model, samples and probe are there and fit (place
  * "/model_id" ...), inserts the job and wakes a worker. max_attempts of the request 0: that of the options. Waits for

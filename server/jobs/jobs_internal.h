@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "server/jobs/job_process.h"
+#include "server/jobs/job_sandbox.h"
 #include "server/jobs/jobs.h"
 
 /* Why a running job is to end before its time. The first reason given stays. */
@@ -38,6 +39,8 @@ struct jobs {
     struct jobs_options options;
     char attempts_dir[STORE_PATH_SIZE];
     char checkpoints_dir[STORE_PATH_SIZE];
+    struct job_walls walls;
+    atomic_uint_fast64_t ends[JOB_END_COUNT]; /* of children, by how they ended */
 
     pthread_mutex_t lock;   /* guards stopping, generation, the slots' guarded part, the helpers' queue */
     pthread_cond_t work;    /* workers: the queue may hold something, or stopping */
@@ -76,6 +79,7 @@ void job_helpers_stop(struct jobs *jobs); /* runs what is queued first */
 /* --- jobs.c --- */
 /* A monotonic condition wait of at most `seconds`, with jobs->lock held. */
 void jobs_wait(struct jobs *jobs, pthread_cond_t *condition, double seconds);
+void jobs_count_end(struct jobs *jobs, enum job_end end);
 /* Makes a fresh folder below attempts_dir. */
 enum status jobs_make_folder(const struct jobs *jobs, const char *name, char out[STORE_PATH_SIZE], struct error *error);
 

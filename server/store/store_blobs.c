@@ -101,7 +101,7 @@ enum status store_blob_seal(const struct store *store, const char *path, struct 
         digest_finish(digest, blob->sha256);
         if (!is_only_name(store, &info, blob)) {
             status = error_set(error, STATUS_INVALID, "file", "failed to store a file: got a link");
-        } else if (fchmod(fd, 0440) != 0 || fsync(fd) != 0) {
+        } else if (fchmod(fd, 0444) != 0 || fsync(fd) != 0) {
             status = refused(error, "bring a file to disk");
         }
     }

@@ -39,8 +39,9 @@ enum status store_upload_begin(struct store *store, uint64_t max_bytes, struct s
         status = file_join(upload->path, sizeof upload->path, store->tmp_dir, name, error);
     }
     if (status == STATUS_OK) {
-        upload->fd = open(upload->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
-        if (upload->fd < 0) {
+        upload->fd = open(upload->path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+        /* Whatever the umask: a checking child of another user opens it by its descriptor; the folder is ours alone. */
+        if (upload->fd < 0 || fchmod(upload->fd, 0644) != 0) {
             upload->path[0] = '\0';
             status = errno == ENOSPC
                          ? error_set(error, STATUS_UNAVAILABLE, "disk", "failed to begin an upload: the disk is full")
@@ -89,7 +90,7 @@ enum status store_upload_finish(struct store_upload *upload, struct store_blob *
         return error_set(error, STATUS_CONFLICT, "upload", "failed to finish an upload: it has failed before");
     }
     if (!upload->finished) {
-        if (fchmod(upload->fd, 0440) != 0 || fsync(upload->fd) != 0) {
+        if (fchmod(upload->fd, 0444) != 0 || fsync(upload->fd) != 0) {
             upload->failed = true;
             if (errno == ENOSPC || errno == EDQUOT) {
                 return error_set(error, STATUS_UNAVAILABLE, "disk", "failed to finish an upload: the disk is full");

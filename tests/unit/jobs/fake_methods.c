@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -131,6 +132,8 @@ static enum status misbehave(const struct mitigate_request *request, const char 
     } else if (strcmp(act, "lie") == 0) {
         say("{\"type\":\"progress\",\"stage\":\"search\",\"step\":1,\"total\":1,\"fraction\":7,\"message\":\"\"}\n", 1);
         (void)pause();
+    } else if (strcmp(act, "breach") == 0) {
+        (void)socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     } else if (strcmp(act, "symlink") == 0) {
         (void)file_join(path, sizeof path, request->out_dir, ARTIFACT_REPORT, error);
         (void)!symlink("/etc/passwd", path);
@@ -188,6 +191,8 @@ static enum status fake_check_file(const char *path, json_t **info, struct error
     }
     if (strcmp(text, "crash") == 0) {
         (void)kill(getpid(), SIGSEGV);
+    } else if (strcmp(text, "breach") == 0) {
+        (void)socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     } else if (strcmp(text, "hang") == 0) {
         (void)sleep(100);
     } else if (strcmp(text, "bad") == 0) {
@@ -250,6 +255,7 @@ int fixture_setup(void **state) {
     upload(fixture->store, STORE_SAMPLES, "samples bytes", fixture->samples_id);
     jobs_options_init(&fixture->options);
     fixture->options.cancel_grace_s = 0.3;
+    fixture->options.sandbox = JOB_SANDBOX_OFF; /* these methods signal, link and write elsewhere */
     *state = fixture;
     return 0;
 }

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -473,6 +474,48 @@ static void options_out_of_range_are_refused(void **state) {
     assert_null(jobs);
 }
 
+static void behind_the_walls_a_job_runs_and_a_breach_ends_it(void **state) {
+    struct fixture *f = *state;
+    struct jobs_sandbox sandbox;
+    struct store_job job;
+    struct error error = {0};
+    char id[ID_SIZE];
+    json_t *info = NULL;
+    f->options.sandbox = JOB_SANDBOX_AUTO;
+    fixture_start(f);
+    fixture_submit(f, "succeed", NULL, id);
+    fixture_await(f, id, JOB_SUCCEEDED, 60, &job);
+    store_job_deinit(&job);
+    jobs_sandbox(f->jobs, &sandbox);
+    assert_int_equal(sandbox.breaches, 0);
+    if (!sandbox.calls) {
+        print_message("skipped: this kernel cannot filter system calls\n");
+        skip();
+    }
+    fixture_submit(f, "breach", NULL, id);
+    fixture_await(f, id, JOB_FAILED, 60, &job);
+    assert_int_equal(job.attempt, 1);
+    assert_non_null(strstr(job.problem.message, "failed to stay in the sandbox"));
+    store_job_deinit(&job);
+    const char *path = scratch_path(&f->scratch, "upload");
+    assert_ok(file_write_atomic(path, "breach", 6, &error), &error);
+    assert_int_equal(chmod(path, 0644), 0);
+    assert_int_equal(jobs_check_file(f->jobs, STORE_MODEL, path, &info, &error), STATUS_INVALID);
+    assert_non_null(strstr(error.message, "failed to stay in the sandbox"));
+    jobs_sandbox(f->jobs, &sandbox);
+    assert_int_equal(sandbox.breaches, 2);
+    assert_true(jobs_are_alive(f->jobs));
+}
+
+static void what_is_required_and_missing_stops_the_start(void **state) {
+    struct fixture *f = *state;
+    struct error error = {0};
+    f->options.sandbox = JOB_SANDBOX_REQUIRE;
+    f->options.isolation = JOB_ISOLATION_THREAD;
+    assert_int_equal(jobs_start(f->store, &fake_methods, &f->options, &f->jobs, &error), STATUS_UNSUPPORTED);
+    assert_null(f->jobs);
+}
+
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], JOB_CHILD_ARGUMENT) == 0) {
         return job_child_main(argc, argv, &fake_methods);
@@ -488,6 +531,8 @@ int main(int argc, char **argv) {
         CASE(a_silent_end_is_a_loss),
         CASE(a_child_that_is_not_ours_is_never_run_again),
         CASE(a_child_keeps_to_its_limits),
+        CASE(behind_the_walls_a_job_runs_and_a_breach_ends_it),
+        CASE(what_is_required_and_missing_stops_the_start),
         CASE(a_running_job_is_cancelled),
         CASE(a_job_that_does_not_listen_is_killed),
         CASE(a_job_in_a_thread_is_cancelled),

@@ -14,15 +14,17 @@ static void requests_are_read_back(void **state) {
     struct job_request read;
     json_t *document = NULL;
     json_t *parameters = json_pack("{s:[i,i]}", "list", 1, 2);
-    const struct job_request request = {.task = JOB_TASK_RUN,
-                                        .limits = {.memory = 1 << 20, .file = 77},
-                                        .run = {.model_path = "/m",
-                                                .samples_path = "/s",
-                                                .out_dir = "/o",
-                                                .method = "onp",
-                                                .parameters = parameters,
-                                                .seed = UINT64_MAX,
-                                                .threads = 2}};
+    const struct job_request request = {
+        .task = JOB_TASK_RUN,
+        .limits =
+            {.memory = 1 << 20, .file = 77, .cpu_s = 12, .sandbox = JOB_SANDBOX_REQUIRE, .uid = 65534, .jit = true},
+        .run = {.model_path = "/m",
+                .samples_path = "/s",
+                .out_dir = "/o",
+                .method = "onp",
+                .parameters = parameters,
+                .seed = UINT64_MAX,
+                .threads = 2}};
     char *line = job_message_request(&request);
     assert_non_null(line);
     assert_int_equal(line[strlen(line) - 1], '\n');
@@ -30,6 +32,10 @@ static void requests_are_read_back(void **state) {
     assert_int_equal(read.task, JOB_TASK_RUN);
     assert_int_equal(read.limits.memory, 1 << 20);
     assert_int_equal(read.limits.file, 77);
+    assert_int_equal(read.limits.cpu_s, 12);
+    assert_int_equal(read.limits.sandbox, JOB_SANDBOX_REQUIRE);
+    assert_int_equal(read.limits.uid, 65534);
+    assert_true(read.limits.jit);
     assert_string_equal(read.run.model_path, "/m");
     assert_string_equal(read.run.samples_path, "/s");
     assert_null(read.run.probe_path);
