@@ -24,6 +24,17 @@ static float output_scale(const struct connections *connections, size_t layer, s
     return connections_norm_scale(connections->network, connections->map->layers[layer].norm_node, channel);
 }
 
+/* A value may be read along one axis by the first and along another by this node; then nothing is known of its channels. */
+static size_t block_of(const struct connections *connections, const struct slices *slices, size_t channel) {
+    return slices->known ? origins_block_of(connections->near, slices->input, channel) : channel;
+}
+
+size_t slices_writers(const struct origins *origins, const struct slices *slices, size_t block,
+                      const uint32_t **units) {
+    *units = NULL;
+    return slices->known ? origins_block_units(origins, slices->input, block, units) : 0;
+}
+
 static void conv_strength(const struct connections *connections, struct slices *slices, const struct node *node) {
     const struct value *weight = &connections->network->values[node->inputs[1]];
     size_t in = weight->shape.dim[1], plane = weight->shape.dim[2] * weight->shape.dim[3];
@@ -36,7 +47,7 @@ static void conv_strength(const struct connections *connections, struct slices *
                 sum += fabsf(kernel[i]);
             }
             size_t channel = m / group_outputs * in + c;
-            size_t block = origins_block_of(connections->near, slices->input, channel);
+            size_t block = block_of(connections, slices, channel);
             slices->strength[block * slices->outputs + m] += sum;
         }
     }
@@ -48,8 +59,8 @@ static void gemm_strength(const struct connections *connections, struct slices *
     float alpha = fabsf(node->attr.alpha);
     /* Neighbouring columns often share a block: sums run over them before they are written. */
     for (size_t k = 0; k < in;) {
-        size_t block = origins_block_of(connections->near, slices->input, k), end = k + 1;
-        while (end < in && origins_block_of(connections->near, slices->input, end) == block) {
+        size_t block = block_of(connections, slices, k), end = k + 1;
+        while (end < in && block_of(connections, slices, end) == block) {
             end++;
         }
         float *strength = slices->strength + block * outputs;
@@ -71,9 +82,12 @@ static void gemm_strength(const struct connections *connections, struct slices *
 
 static enum status fill_slices(const struct connections *connections, struct slices *slices, struct error *error) {
     const struct node *node = &connections->network->nodes[slices->node];
+    size_t axis = flow_channel_axis(connections->network, node);
     slices->input = node->inputs[0];
-    slices->blocks = origins_blocks(connections->near, slices->input);
-    slices->outputs = connections->network->values[node->output].shape.dim[1];
+    slices->known = origins_axis(connections->near, slices->input) == axis;
+    slices->blocks = slices->known ? origins_blocks(connections->near, slices->input)
+                                   : connections->network->values[slices->input].shape.dim[axis];
+    slices->outputs = connections->network->values[node->output].shape.dim[axis];
     size_t count = 0;
     if (mem_multiply(slices->blocks, slices->outputs, &count)) {
         slices->strength = mem_calloc(count, sizeof *slices->strength);
@@ -107,8 +121,7 @@ static enum status find_slices(struct connections *connections, struct error *er
         }
         bool makes_units = next < map->layer_count && map->layers[next].weight_node == i;
         if ((node->op != OP_CONV && node->op != OP_GEMM) || !flow_has_constant(network, node, 1) ||
-            (flow_is_depthwise(network, node) && !makes_units) || network->values[node->output].shape.rank < 2 ||
-            (node->op == OP_GEMM && network->values[node->output].shape.rank != 2)) {
+            (flow_is_depthwise(network, node) && !makes_units) || network->values[node->output].shape.rank < 2) {
             continue;
         }
         struct slices *slices = &connections->slices[connections->slices_count];
@@ -390,7 +403,7 @@ enum status connections_edges(const struct connections *connections, const float
         if (connections->slices_of[l] != NETWORK_NONE) {
             const struct slices *slices = &connections->slices[connections->slices_of[l]];
             for (size_t b = 0; b < slices->blocks; b++) {
-                size_t count = origins_block_units(connections->near, slices->input, b, &writers);
+                size_t count = slices_writers(connections->near, slices, b, &writers);
                 offer_block(features, writers, count, slices->strength + b * slices->outputs, layer->first,
                             slices->outputs, &forward, &backward);
             }

@@ -16,6 +16,7 @@
 struct slices {
     size_t node, input; /* node, and the value it reads */
     size_t layer;       /* unit layer it makes; NETWORK_NONE for the logits */
+    bool known;         /* the origins of the input are known along the axis that the node reads */
     size_t blocks, outputs;
     float *strength;
 };
@@ -33,6 +34,9 @@ struct connections {
 enum status connections_new(const struct network *network, const struct unit_map *map, struct connections **out,
                             struct error *error);
 void connections_free(struct connections *connections);
+
+/* The units that write input block `block`; as origins_block_units(). */
+size_t slices_writers(const struct origins *origins, const struct slices *slices, size_t block, const uint32_t **units);
 
 /* |gamma| / sigma of channel `channel` of BatchNorm `node`. */
 float connections_norm_scale(const struct network *network, size_t node, size_t channel);

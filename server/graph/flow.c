@@ -120,7 +120,11 @@ bool flow_is_pointwise(const struct network *network, const struct node *node, s
     }
 }
 
-bool flow_is_channel_bias(const struct network *network, const struct node *node, size_t *slot) {
+size_t flow_channel_axis(const struct network *network, const struct node *node) {
+    return node->op == OP_GEMM ? network->values[node->output].shape.rank - 1 : 1;
+}
+
+bool flow_is_channel_bias(const struct network *network, const struct node *node, size_t axis, size_t *slot) {
     size_t input = 0;
     if (node->op != OP_ADD || !flow_is_pointwise(network, node, &input)) {
         return false;
@@ -128,27 +132,28 @@ bool flow_is_channel_bias(const struct network *network, const struct node *node
     *slot = 1 - input;
     const struct shape *shape = &network->values[node->output].shape;
     const struct shape *constant = &network->values[node->inputs[*slot]].shape;
-    if (shape->rank < 2 || shape_count(constant) != shape->dim[1]) {
+    if (shape->rank <= axis || shape_count(constant) != shape->dim[axis]) {
         return false;
     }
-    /* All its numbers lie along axis 1 of the output: dim -k of the constant meets dim -k of the output. */
-    size_t tail = shape->rank - 1; /* distance of axis 1 from the end */
-    return constant->rank >= tail && constant->dim[constant->rank - tail] == shape->dim[1];
+    /* All its numbers lie along the axis of the output: dim -k of the constant meets dim -k of the output. */
+    size_t tail = shape->rank - axis; /* distance of the axis from the end */
+    return constant->rank >= tail && constant->dim[constant->rank - tail] == shape->dim[axis];
 }
 
 void flow_chain_of(const struct network *network, const struct flow *flow, size_t weight_node,
                    struct flow_chain *chain) {
     const struct node *weight = &network->nodes[weight_node];
     bool has_bias = weight->input_count > 2 && weight->inputs[2] != NETWORK_NONE;
+    size_t axis = flow_channel_axis(network, weight);
     *chain = (struct flow_chain){weight->output, NETWORK_NONE, 0, NETWORK_NONE};
     size_t reader = flow_only_reader(network, flow, chain->value);
     if (!has_bias && reader != NETWORK_NONE &&
-        flow_is_channel_bias(network, &network->nodes[reader], &chain->bias_slot)) {
+        flow_is_channel_bias(network, &network->nodes[reader], axis, &chain->bias_slot)) {
         chain->bias_node = reader;
         chain->value = network->nodes[reader].output;
         reader = flow_only_reader(network, flow, chain->value);
     }
-    if (reader != NETWORK_NONE && network->nodes[reader].op == OP_BATCH_NORM &&
+    if (reader != NETWORK_NONE && axis == 1 && network->nodes[reader].op == OP_BATCH_NORM &&
         network->nodes[reader].inputs[0] == chain->value && flow_has_constant(network, &network->nodes[reader], 1) &&
         flow_has_constant(network, &network->nodes[reader], 2)) {
         chain->norm_node = reader;

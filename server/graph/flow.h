@@ -28,8 +28,10 @@ bool flow_is_depthwise(const struct network *network, const struct node *node);
 bool flow_is_pointwise(const struct network *network, const struct node *node, size_t *input);
 /* Input slot `slot` of `node` is there and is a constant. */
 bool flow_has_constant(const struct network *network, const struct node *node, size_t slot);
-/* node is an Add of a computed value and a constant with exactly one number a channel of axis 1. *slot is the constant's slot. */
-bool flow_is_channel_bias(const struct network *network, const struct node *node, size_t *slot);
+/* The axis of a Conv's or Gemm's output that its filters make: 1, or the last (MLPs over tokens or positions). */
+size_t flow_channel_axis(const struct network *network, const struct node *node);
+/* node is an Add of a computed value and a constant with exactly one number a channel of `axis`. *slot is the constant's slot. */
+bool flow_is_channel_bias(const struct network *network, const struct node *node, size_t axis, size_t *slot);
 
 /* The nodes between a unit layer's weights and its value: Conv or Gemm, then an Add of a constant where the weights have no bias of
  * their own (MatMul + Add), then a BatchNorm; each the only reader of what is before it. */

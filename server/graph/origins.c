@@ -1,118 +1,19 @@
-/* Origins of channels.
- *
- * The elements of a value at batch 1 are cut into equal blocks of `inner` consecutive elements, and each block has a list of the
- * units that write it (a "view"). After a Conv a block is a channel plane. Flatten and Reshape keep the elements in
- * order, so they keep the view as it is; a Transpose permutes blocks. That is how positions of a flattened plane find their channel. */
+/* Origins of channels: one pass over the nodes, each value a view (origins_view.h) made from those of what it reads. */
 #include "server/graph/origins.h"
 
 #include <string.h>
 
 #include "common/mem.h"
 #include "server/graph/flow.h"
-
-struct view {
-    size_t blocks, inner;
-    size_t *start;     /* (blocks + 1) */
-    uint32_t *unit;    /* lists, each ascending */
-    size_t capacity;   /* of unit */
-    size_t filled;     /* blocks written so far */
-    struct view *next; /* all views of an origins, for freeing */
-};
+#include "server/graph/origins_view.h"
 
 struct origins {
     const struct network *network;
-    size_t value_count;
-    struct view *views;
-    const struct view **of; /* (values) */
-    const struct view *
-        *channel_of; /* (values): a view whose blocks are no finer than a channel; made when first read */
+    struct view_pool pool;
+    const struct view **of;         /* (values) */
+    size_t *axis;                   /* (values): the channel axis */
+    const struct view **channel_of; /* (values): `of` with digits in that axis alone */
 };
-
-static struct view *view_new(struct origins *origins, size_t blocks, size_t inner) {
-    struct view *view = mem_calloc(1, sizeof *view);
-    if (view == NULL) {
-        return NULL;
-    }
-    view->start = mem_calloc(blocks + 1, sizeof *view->start);
-    if (view->start == NULL) {
-        mem_free(view);
-        return NULL;
-    }
-    view->blocks = blocks;
-    view->inner = inner;
-    view->next = origins->views;
-    origins->views = view;
-    return view;
-}
-
-static bool view_reserve(struct view *view, size_t more) {
-    size_t need = view->start[view->filled] + more;
-    if (need <= view->capacity) {
-        return true;
-    }
-    size_t capacity = view->capacity * 2 > need ? view->capacity * 2 : need + view->blocks;
-    uint32_t *unit = mem_realloc(view->unit, capacity, sizeof *unit);
-    if (unit == NULL) {
-        return false;
-    }
-    view->unit = unit;
-    view->capacity = capacity;
-    return true;
-}
-
-/* The next block gets the list of `count` units. */
-static bool view_push(struct view *view, const uint32_t *units, size_t count) {
-    if (!view_reserve(view, count)) {
-        return false;
-    }
-    if (count > 0) {
-        memcpy(view->unit + view->start[view->filled], units, count * sizeof *units);
-    }
-    view->start[view->filled + 1] = view->start[view->filled] + count;
-    view->filled++;
-    return true;
-}
-
-static size_t view_list(const struct view *view, size_t block, const uint32_t **units) {
-    if (view->unit == NULL) { /* no block of the view has a writer */
-        *units = NULL;
-        return 0;
-    }
-    *units = view->unit + view->start[block];
-    return view->start[block + 1] - view->start[block];
-}
-
-/* A short ascending list that unions are made in. Twice the limit, so that one more list always fits before it is cut. */
-struct writers {
-    uint32_t unit[2 * ORIGINS_WRITERS_MAX];
-    size_t count;
-};
-
-static void writers_add(struct writers *writers, const uint32_t *units, size_t count) {
-    uint32_t merged[2 * ORIGINS_WRITERS_MAX];
-    size_t a = 0, b = 0, n = 0;
-    while (a < writers->count || b < count) {
-        if (b == count || (a < writers->count && writers->unit[a] < units[b])) {
-            merged[n++] = writers->unit[a++];
-        } else {
-            if (a < writers->count && writers->unit[a] == units[b]) {
-                a++;
-            }
-            merged[n++] = units[b++];
-        }
-    }
-    size_t drop = n > ORIGINS_WRITERS_MAX ? n - ORIGINS_WRITERS_MAX : 0;
-    memcpy(writers->unit, merged + drop, (n - drop) * sizeof *merged);
-    writers->count = n - drop;
-}
-
-static void writers_add_blocks(struct writers *writers, const struct view *view, size_t first, size_t end) {
-    for (size_t i = first; i < end; i++) {
-        const uint32_t *units;
-        size_t count = view_list(view, i, &units);
-        writers_add(writers, units, count);
-    }
-}
 
 static const struct shape *shape_of(const struct origins *origins, size_t value) {
     return &origins->network->values[value].shape;
@@ -123,201 +24,178 @@ static size_t elements_of(const struct shape *shape) {
     return shape->rank == 0 ? 1 : shape_count_from(shape, 1);
 }
 
-static size_t channels_of(const struct shape *shape) {
-    return shape->rank < 2 ? 1 : shape->dim[1];
+/* The list of channel `channel` of a value's view along `axis`. */
+static size_t channel_list(const struct view *channels, const struct shape *shape, size_t axis, size_t channel,
+                           const uint32_t **units) {
+    return lists_get(channels->lists, view_block(channels, shape, axis, channel), units);
 }
 
-/* One block with every writer of the value: what is left to say when an op mixes channels. */
-static const struct view *view_merged(struct origins *origins, const struct view *from, size_t elements) {
-    struct writers writers = {.count = 0};
-    writers_add_blocks(&writers, from, 0, from->blocks);
-    struct view *view = view_new(origins, 1, elements);
-    return view != NULL && view_push(view, writers.unit, writers.count) ? view : NULL;
-}
-
-/* A view of `value` in which each channel lies inside one block. */
-static const struct view *channel_view(struct origins *origins, size_t value) {
-    if (origins->channel_of[value] != NULL) {
-        return origins->channel_of[value];
+/* Along which axis the writers of `view` differ; a guess if they do not: the last one of tokens, else the first. */
+static size_t natural_axis(const struct view *view, const struct shape *shape) {
+    size_t axis = view_axis(view, shape);
+    if (shape->rank < 2) {
+        return 0;
     }
-    const struct view *from = origins->of[value];
-    const struct shape *shape = shape_of(origins, value);
-    size_t channels = channels_of(shape), inner = elements_of(shape) / channels;
-    const struct view *result = NULL;
-    if (from->inner % inner == 0) {
-        result = from;
-    } else if (inner % from->inner != 0) {
-        result = view_merged(origins, from, elements_of(shape));
-    } else {
-        struct view *view = view_new(origins, channels, inner);
-        size_t each = inner / from->inner;
-        for (size_t c = 0; view != NULL && c < channels; c++) {
-            struct writers writers = {.count = 0};
-            writers_add_blocks(&writers, from, c * each, (c + 1) * each);
-            if (!view_push(view, writers.unit, writers.count)) {
-                return NULL;
-            }
-        }
-        result = view;
-    }
-    origins->channel_of[value] = result;
-    return result;
+    return axis > 0 ? axis : shape->rank == 3 ? 2 : 1;
 }
 
-static size_t channel_list(const struct view *view, const struct shape *shape, size_t channel, const uint32_t **units) {
-    size_t inner = elements_of(shape) / channels_of(shape);
-    return view_list(view, channel * inner / view->inner, units);
-}
-
-/* Output channel `c` comes from channel map(c) = c / divide - offset of the input (no writer outside of it); the planes change size. */
-static const struct view *follow_channels(struct origins *origins, const struct node *node, size_t divide,
-                                          size_t offset) {
-    const struct view *from = channel_view(origins, node->inputs[0]);
-    const struct shape *in = shape_of(origins, node->inputs[0]), *shape = shape_of(origins, node->output);
-    size_t channels = channels_of(shape);
-    struct view *view = from == NULL ? NULL : view_new(origins, channels, elements_of(shape) / channels);
-    for (size_t c = 0; view != NULL && c < channels; c++) {
+/* Axis `in_axis` of input 0 becomes axis `out_axis`, whose index c is index c / divide - offset (no writer outside of it);
+ * other axes change as they like. */
+static const struct view *follow_channels(struct origins *origins, const struct node *node, size_t in_axis,
+                                          size_t out_axis, size_t divide, size_t offset) {
+    const struct shape *in = shape_of(origins, node->inputs[0]), *out = shape_of(origins, node->output);
+    const struct view *from = view_channels(&origins->pool, origins->of[node->inputs[0]], in, in_axis);
+    struct lists *lists = from == NULL ? NULL : lists_new(&origins->pool, out->dim[out_axis]);
+    for (size_t c = 0; lists != NULL && c < lists->blocks; c++) {
         const uint32_t *units = NULL;
         size_t source = c / divide, count = 0;
-        if (source >= offset && source - offset < channels_of(in)) {
-            count = channel_list(from, in, source - offset, &units);
+        if (source >= offset && source - offset < in->dim[in_axis]) {
+            count = channel_list(from, in, in_axis, source - offset, &units);
         }
-        if (!view_push(view, units, count)) {
+        if (!lists_push(lists, units, count)) {
             return NULL;
         }
     }
-    return view;
+    return lists == NULL ? NULL : view_of_axis(&origins->pool, lists, out, out_axis);
 }
 
-/* Output channel c is input channel start + c step; a part of the other axes keeps the channels. */
+/* The strides of the result for axes that all stay in place. */
+static void strides_of(const struct shape *shape, size_t stride[SHAPE_RANK_MAX]) {
+    for (size_t d = 0; d < shape->rank; d++) {
+        stride[d] = shape_count_from(shape, d + 1);
+    }
+}
+
+static const struct view *follow_transpose(struct origins *origins, const struct node *node) {
+    const struct shape *in = shape_of(origins, node->inputs[0]), *out = shape_of(origins, node->output);
+    size_t stride[SHAPE_RANK_MAX] = {0};
+    for (size_t d = 0; d < out->rank; d++) {
+        stride[node->attr.axes[d]] = shape_count_from(out, d + 1);
+    }
+    return view_restride(&origins->pool, origins->of[node->inputs[0]], in, stride);
+}
+
 static const struct view *follow_slice(struct origins *origins, const struct node *node) {
-    const struct view *from = channel_view(origins, node->inputs[0]);
-    const struct shape *in = shape_of(origins, node->inputs[0]), *shape = shape_of(origins, node->output);
-    size_t channels = channels_of(shape);
-    struct view *view = from == NULL ? NULL : view_new(origins, channels, elements_of(shape) / channels);
-    for (size_t c = 0; view != NULL && c < channels; c++) {
-        const uint32_t *units = NULL;
-        size_t source =
-            shape->rank < 2 ? 0 : node->attr.slice_start[1] + (size_t)((ptrdiff_t)c * node->attr.slice_step[1]);
-        size_t count = channel_list(from, in, source, &units);
-        if (!view_push(view, units, count)) {
+    const struct shape *in = shape_of(origins, node->inputs[0]), *out = shape_of(origins, node->output);
+    const struct view *from = origins->of[node->inputs[0]];
+    size_t stride[SHAPE_RANK_MAX] = {0};
+    bool cut[SHAPE_RANK_MAX] = {false};
+    for (size_t d = 1; d < in->rank; d++) {
+        cut[d] = in->dim[d] != out->dim[d] || node->attr.slice_step[d] != 1;
+    }
+    if (view_varies(from, in, cut)) {
+        return view_sliced(&origins->pool, from, in, out, node->attr.slice_start, node->attr.slice_step);
+    }
+    strides_of(out, stride);
+    return view_restride(&origins->pool, from, in, stride);
+}
+
+/* Sums, means and maxima over axes that the writers do not differ along. A statistic over the channels (of a LayerNorm) says
+ * of no channel where it comes from. */
+static const struct view *follow_reduce(struct origins *origins, const struct node *node) {
+    const struct shape *in = shape_of(origins, node->inputs[0]), *out = shape_of(origins, node->output);
+    const struct view *from = origins->of[node->inputs[0]];
+    size_t stride[SHAPE_RANK_MAX] = {0};
+    bool drop[SHAPE_RANK_MAX] = {false};
+    for (size_t i = 0; i < node->attr.axes_count; i++) {
+        drop[node->attr.axes[i]] = true;
+    }
+    for (size_t d = 0, at = 0; d < in->rank; d++) {
+        stride[d] = drop[d] ? VIEW_DROP : shape_count_from(out, at + 1);
+        at += !drop[d] || node->attr.keep_dims;
+    }
+    return view_varies(from, in, drop) ? view_nothing(&origins->pool) : view_restride(&origins->pool, from, in, stride);
+}
+
+/* What is multiplied from the left weighs the rows of the right side: columns come from columns. */
+static const struct view *follow_product(struct origins *origins, const struct node *node) {
+    const struct shape *out = shape_of(origins, node->output);
+    bool left = flow_has_constant(origins->network, node, 1);
+    const struct shape *in = shape_of(origins, node->inputs[left ? 0 : 1]);
+    size_t stride[SHAPE_RANK_MAX] = {0}, missing = out->rank - in->rank;
+    for (size_t d = 0; d < in->rank; d++) {
+        stride[d] = shape_count_from(out, d + missing + 1);
+    }
+    stride[in->rank - (left ? 1 : 2)] = VIEW_DROP;
+    return view_restride(&origins->pool, origins->of[node->inputs[left ? 0 : 1]], in, stride);
+}
+
+/* Adds the writers of each index of axis `axis` of input `value` to all[first ...]. */
+static bool add_writers(struct origins *origins, size_t value, size_t axis, struct writers *all) {
+    const struct shape *shape = shape_of(origins, value);
+    const struct view *channels = view_channels(&origins->pool, origins->of[value], shape, axis);
+    for (size_t c = 0; channels != NULL && c < shape->dim[axis]; c++) {
+        const uint32_t *units;
+        size_t count = channel_list(channels, shape, axis, c, &units);
+        writers_add(&all[c], units, count);
+    }
+    return channels != NULL;
+}
+
+/* all (out->dim[axis]) becomes a view. */
+static const struct view *view_of_writers(struct origins *origins, const struct shape *out, size_t axis,
+                                          const struct writers *all) {
+    struct lists *lists = lists_new(&origins->pool, out->dim[axis]);
+    for (size_t c = 0; lists != NULL && c < out->dim[axis]; c++) {
+        if (!lists_push(lists, all[c].unit, all[c].count)) {
             return NULL;
         }
     }
-    return view;
+    return lists == NULL ? NULL : view_of_axis(&origins->pool, lists, out, axis);
 }
 
-/* Every writer of either side. */
-static const struct view *follow_product(struct origins *origins, const struct node *node) {
-    struct writers writers = {.count = 0};
-    for (size_t i = 0; i < 2; i++) {
-        const struct view *from = origins->of[node->inputs[i]];
-        writers_add_blocks(&writers, from, 0, from->blocks);
+/* The axis of the result along which the writers of an input differ. */
+static size_t axis_of_inputs(const struct origins *origins, const struct node *node) {
+    const struct shape *out = shape_of(origins, node->output);
+    size_t fallback = natural_axis(origins->of[node->inputs[0]], out);
+    for (size_t i = 0; i < node->input_count; i++) {
+        const struct shape *in = shape_of(origins, node->inputs[i]);
+        size_t axis = view_axis(origins->of[node->inputs[i]], in);
+        if (axis > 0) {
+            return axis + out->rank - in->rank;
+        }
     }
-    struct view *view = view_new(origins, 1, elements_of(shape_of(origins, node->output)));
-    return view != NULL && view_push(view, writers.unit, writers.count) ? view : NULL;
+    return fallback;
 }
 
 static const struct view *follow_concat(struct origins *origins, const struct node *node) {
-    const struct shape *shape = shape_of(origins, node->output);
-    size_t channels = channels_of(shape);
-    struct view *view = view_new(origins, channels, elements_of(shape) / channels);
-    if (view == NULL) {
-        return NULL;
+    const struct shape *out = shape_of(origins, node->output);
+    size_t axis = axis_of_inputs(origins, node), at = 0;
+    struct writers *all = mem_calloc(out->dim[axis], sizeof *all);
+    bool ok = all != NULL;
+    for (size_t i = 0; ok && i < node->input_count; i++) {
+        ok = add_writers(origins, node->inputs[i], axis, all + at);
+        at += axis == node->attr.axis ? shape_of(origins, node->inputs[i])->dim[axis] : 0;
     }
-    for (size_t i = 0; i < node->input_count; i++) {
-        if (channel_view(origins, node->inputs[i]) == NULL) {
-            return NULL;
-        }
-    }
-    if (node->attr.axis == 1) {
-        for (size_t i = 0; i < node->input_count; i++) {
-            const struct shape *in = shape_of(origins, node->inputs[i]);
-            for (size_t c = 0; c < channels_of(in); c++) {
-                const uint32_t *units;
-                size_t count = channel_list(origins->channel_of[node->inputs[i]], in, c, &units);
-                if (!view_push(view, units, count)) {
-                    return NULL;
-                }
-            }
-        }
-        return view;
-    }
-    for (size_t c = 0; c < channels; c++) {
-        struct writers writers = {.count = 0};
-        for (size_t i = 0; i < node->input_count; i++) {
-            const uint32_t *units;
-            size_t count =
-                channel_list(origins->channel_of[node->inputs[i]], shape_of(origins, node->inputs[i]), c, &units);
-            writers_add(&writers, units, count);
-        }
-        if (!view_push(view, writers.unit, writers.count)) {
-            return NULL;
-        }
-    }
+    const struct view *view = ok ? view_of_writers(origins, out, axis, all) : NULL;
+    mem_free(all);
     return view;
 }
 
-/* Add, Sub, Mul, Div: channel c of the output has the writers of channel c of each operand, by broadcasting. */
+/* Channel c of the output has the writers of channel c of each operand. One that is the same for all channels (a statistic, or
+ * a gate over positions) says nothing of a single one. */
 static const struct view *follow_arithmetic(struct origins *origins, const struct node *node) {
-    const struct shape *shape = shape_of(origins, node->output);
-    size_t channels = channels_of(shape);
-    struct view *view = view_new(origins, channels, elements_of(shape) / channels);
-    if (view == NULL || channel_view(origins, node->inputs[0]) == NULL ||
-        channel_view(origins, node->inputs[1]) == NULL) {
-        return NULL;
-    }
-    for (size_t c = 0; c < channels; c++) {
-        struct writers writers = {.count = 0};
-        for (size_t i = 0; i < 2; i++) {
-            const struct shape *in = shape_of(origins, node->inputs[i]);
-            const struct view *from = origins->channel_of[node->inputs[i]];
-            if (in->rank == shape->rank && channels_of(in) == channels) {
-                const uint32_t *units;
-                size_t count = channel_list(from, in, c, &units);
-                writers_add(&writers, units, count);
-            } else {
-                writers_add_blocks(&writers, from, 0, from->blocks);
-            }
-        }
-        if (!view_push(view, writers.unit, writers.count)) {
-            return NULL;
+    const struct shape *out = shape_of(origins, node->output);
+    size_t axis = axis_of_inputs(origins, node);
+    struct writers *all = mem_calloc(out->dim[axis], sizeof *all);
+    bool ok = all != NULL;
+    for (size_t i = 0; ok && i < 2; i++) {
+        const struct shape *in = shape_of(origins, node->inputs[i]);
+        size_t missing = out->rank - in->rank;
+        if (axis > missing && in->dim[axis - missing] == out->dim[axis]) {
+            ok = add_writers(origins, node->inputs[i], axis - missing, all);
         }
     }
+    const struct view *view = ok ? view_of_writers(origins, out, axis, all) : NULL;
+    mem_free(all);
     return view;
 }
 
-/* Blocks keep their inside if they are made of whole trailing dims that stay in place; then a transpose only moves blocks. */
-static const struct view *follow_transpose(struct origins *origins, const struct node *node) {
-    const struct view *from = origins->of[node->inputs[0]];
-    const struct shape *in = shape_of(origins, node->inputs[0]), *shape = shape_of(origins, node->output);
-    size_t rank = shape->rank, kept = rank, block = 1;
-    while (kept > 1 && node->attr.axes[kept - 1] == kept - 1 && from->inner % (block * shape->dim[kept - 1]) == 0) {
-        block *= shape->dim[--kept];
-    }
-    size_t elements = elements_of(shape), stride[SHAPE_RANK_MAX] = {0}, index[SHAPE_RANK_MAX] = {0};
-    for (size_t d = 1; d < kept; d++) {
-        stride[d] = shape_count_from(in, node->attr.axes[d] + 1);
-    }
-    struct view *view = view_new(origins, elements / block, block);
-    for (size_t b = 0; view != NULL && b < elements / block; b++) {
-        size_t source = 0;
-        for (size_t d = 1; d < kept; d++) {
-            source += index[d] * stride[d];
-        }
-        const uint32_t *units;
-        size_t count = view_list(from, source / from->inner, &units);
-        if (!view_push(view, units, count)) {
-            return NULL;
-        }
-        for (size_t d = kept; d-- > 1;) {
-            if (++index[d] < shape->dim[d]) {
-                break;
-            }
-            index[d] = 0;
-        }
-    }
-    return view;
+static const struct view *follow_pad(struct origins *origins, const struct node *node) {
+    const struct shape *in = shape_of(origins, node->inputs[0]);
+    size_t axis = natural_axis(origins->of[node->inputs[0]], in);
+    return axis == 0 ? origins->of[node->inputs[0]]
+                     : follow_channels(origins, node, axis, axis, 1, node->attr.pad_begin[axis]);
 }
 
 static const struct view *follow_node(struct origins *origins, const struct node *node) {
@@ -329,22 +207,21 @@ static const struct view *follow_node(struct origins *origins, const struct node
     }
     switch (node->op) {
     case OP_CONV:
-        if (flow_is_depthwise(origins->network, node)) {
-            return follow_channels(origins, node, shape->dim[1] / in->dim[1], 0);
-        }
-        return view_new(origins, 1, elements_of(shape));
+        return flow_is_depthwise(origins->network, node)
+                   ? follow_channels(origins, node, 1, 1, shape->dim[1] / in->dim[1], 0)
+                   : view_nothing(&origins->pool);
     case OP_GEMM:
-        return view_new(origins, 1, elements_of(shape));
+        return view_nothing(&origins->pool);
     case OP_SOFTMAX:
     case OP_LOG_SOFTMAX:
     case OP_RESHAPE:
-        return elements_of(in) == elements_of(shape) ? from : view_merged(origins, from, elements_of(shape));
+        return elements_of(in) == elements_of(shape) ? from : view_merged(&origins->pool, from);
     case OP_MAX_POOL:
     case OP_AVERAGE_POOL:
     case OP_GLOBAL_AVERAGE_POOL:
     case OP_GLOBAL_MAX_POOL:
     case OP_RESIZE:
-        return follow_channels(origins, node, 1, 0);
+        return follow_channels(origins, node, 1, 1, 1, 0);
     case OP_SLICE:
         return follow_slice(origins, node);
     case OP_MATMUL:
@@ -352,14 +229,9 @@ static const struct view *follow_node(struct origins *origins, const struct node
     case OP_REDUCE_MEAN:
     case OP_REDUCE_SUM:
     case OP_REDUCE_MAX:
-        for (size_t i = 0; i < node->attr.axes_count; i++) {
-            if (node->attr.axes[i] <= 1) {
-                return view_merged(origins, from, elements_of(shape));
-            }
-        }
-        return follow_channels(origins, node, 1, 0);
+        return follow_reduce(origins, node);
     case OP_PAD:
-        return follow_channels(origins, node, 1, shape->rank < 2 ? 0 : node->attr.pad_begin[1]);
+        return follow_pad(origins, node);
     case OP_CONCAT:
         return follow_concat(origins, node);
     case OP_TRANSPOSE:
@@ -374,7 +246,7 @@ static const struct view *follow_node(struct origins *origins, const struct node
     case OP_PRELU:
         return follow_arithmetic(origins, node);
     default:
-        return view_merged(origins, from, elements_of(shape));
+        return view_merged(&origins->pool, from);
     }
 }
 
@@ -382,19 +254,19 @@ static const struct view *follow_node(struct origins *origins, const struct node
 static const struct view *layer_view(struct origins *origins, const struct unit_layer *layer,
                                      const struct view *before) {
     const struct shape *shape = shape_of(origins, layer->value);
-    struct view *view = view_new(origins, layer->count, elements_of(shape) / layer->count);
-    for (size_t c = 0; view != NULL && c < layer->count; c++) {
+    struct lists *lists = lists_new(&origins->pool, layer->count);
+    for (size_t c = 0; lists != NULL && c < layer->count; c++) {
         struct writers writers = {.unit = {(uint32_t)(layer->first + c)}, .count = 1};
         if (before != NULL) {
             const uint32_t *units;
-            size_t count = channel_list(before, shape, c, &units);
+            size_t count = channel_list(before, shape, layer->axis, c, &units);
             writers_add(&writers, units, count);
         }
-        if (!view_push(view, writers.unit, writers.count)) {
+        if (!lists_push(lists, writers.unit, writers.count)) {
             return NULL;
         }
     }
-    return view;
+    return lists == NULL ? NULL : view_of_axis(&origins->pool, lists, shape, layer->axis);
 }
 
 static const struct unit_layer *layer_at(const struct unit_layer *layers, size_t layer_count, size_t value) {
@@ -406,51 +278,81 @@ static const struct unit_layer *layer_at(const struct unit_layer *layers, size_t
     return NULL;
 }
 
+/* The view of a node's output. */
+static const struct view *view_of_node(struct origins *origins, const struct node *node, const struct unit_layer *layer,
+                                       bool through_norms) {
+    if (layer == NULL) {
+        return follow_node(origins, node);
+    }
+    const struct view *before = NULL;
+    if (through_norms && layer->weight_node == NETWORK_NONE) {
+        before =
+            view_channels(&origins->pool, origins->of[node->inputs[0]], shape_of(origins, layer->value), layer->axis);
+        if (before == NULL) {
+            return NULL;
+        }
+    }
+    return layer_view(origins, layer, before);
+}
+
+/* The axes that readers with weights take for channels; 0 for values without any. */
+static void find_axes(struct origins *origins) {
+    for (size_t i = origins->network->node_count; i-- > 0;) {
+        const struct node *node = &origins->network->nodes[i];
+        size_t rank = shape_of(origins, node->inputs[0])->rank;
+        if (node->op == OP_CONV || node->op == OP_BATCH_NORM) {
+            origins->axis[node->inputs[0]] = 1;
+        } else if (node->op == OP_GEMM) {
+            origins->axis[node->inputs[0]] = rank - 1;
+        }
+    }
+}
+
+static bool set_view(struct origins *origins, size_t value, const struct view *view) {
+    const struct shape *shape = shape_of(origins, value);
+    if (view == NULL) {
+        return false;
+    }
+    origins->of[value] = view;
+    if (origins->axis[value] == 0) {
+        origins->axis[value] = natural_axis(view, shape);
+    }
+    size_t axis = origins->axis[value];
+    origins->channel_of[value] =
+        axis == 0 ? view_merged(&origins->pool, view) : view_channels(&origins->pool, view, shape, axis);
+    return origins->channel_of[value] != NULL;
+}
+
 enum status origins_new(const struct network *network, const struct unit_layer *layers, size_t layer_count,
                         bool through_norms, struct origins **out, struct error *error) {
     enum status status = STATUS_OK;
     struct origins *origins = mem_calloc(1, sizeof *origins);
-    if (origins == NULL) {
+    bool ok = origins != NULL;
+    if (!ok) {
         status = error_no_memory(error, "origins");
         goto fail;
     }
     origins->network = network;
-    origins->value_count = network->value_count;
     origins->of = mem_calloc(network->value_count, sizeof *origins->of);
+    origins->axis = mem_calloc(network->value_count, sizeof *origins->axis);
     origins->channel_of = mem_calloc(network->value_count, sizeof *origins->channel_of);
-    if (origins->of == NULL || origins->channel_of == NULL) {
-        status = error_no_memory(error, "origins");
-        goto fail;
+    ok = origins->of != NULL && origins->axis != NULL && origins->channel_of != NULL;
+    if (ok) {
+        find_axes(origins);
     }
-    for (size_t v = 0; v < network->value_count; v++) {
+    for (size_t v = 0; ok && v < network->value_count; v++) {
         if (network->values[v].kind != VALUE_COMPUTED) {
-            size_t elements = elements_of(&network->values[v].shape);
-            const struct view *view = view_new(origins, 1, elements > 0 ? elements : 1);
-            /* A constant may broadcast from any shape: it has no writers whatever its blocks are. */
-            origins->of[v] = origins->channel_of[v] = view;
-            if (view == NULL) {
-                status = error_no_memory(error, "origins");
-                goto fail;
-            }
+            ok = set_view(origins, v, view_nothing(&origins->pool));
         }
     }
-    for (size_t i = 0; i < network->node_count; i++) {
+    for (size_t i = 0; ok && i < network->node_count; i++) {
         const struct node *node = &network->nodes[i];
         const struct unit_layer *layer = layer_at(layers, layer_count, node->output);
-        const struct view *view = NULL;
-        if (layer == NULL) {
-            view = follow_node(origins, node);
-        } else if (through_norms && layer->weight_node == NETWORK_NONE) {
-            const struct view *before = channel_view(origins, node->inputs[0]);
-            view = before == NULL ? NULL : layer_view(origins, layer, before);
-        } else {
-            view = layer_view(origins, layer, NULL);
-        }
-        origins->of[node->output] = view;
-        if (view == NULL || channel_view(origins, node->output) == NULL) {
-            status = error_no_memory(error, "origins");
-            goto fail;
-        }
+        ok = set_view(origins, node->output, view_of_node(origins, node, layer, through_norms));
+    }
+    if (!ok) {
+        status = error_no_memory(error, "origins");
+        goto fail;
     }
     *out = origins;
     return STATUS_OK;
@@ -463,39 +365,69 @@ void origins_free(struct origins *origins) {
     if (origins == NULL) {
         return;
     }
-    while (origins->views != NULL) {
-        struct view *view = origins->views;
-        origins->views = view->next;
-        mem_free(view->start);
-        mem_free(view->unit);
-        mem_free(view);
-    }
+    view_pool_free(&origins->pool);
     mem_free(origins->of);
+    mem_free(origins->axis);
     mem_free(origins->channel_of);
     mem_free(origins);
 }
 
+size_t origins_axis(const struct origins *origins, size_t value) {
+    return origins->axis[value];
+}
+
 size_t origins_get(const struct origins *origins, size_t value, size_t channel, const uint32_t **units) {
     const struct view *view = origins->channel_of[value];
-    const struct shape *shape = shape_of(origins, value);
-    if (view->blocks == 1) {
-        return view_list(view, 0, units);
-    }
-    return channel_list(view, shape, channel, units);
+    return channel_list(view, shape_of(origins, value), origins->axis[value], channel, units);
 }
 
 size_t origins_blocks(const struct origins *origins, size_t value) {
     const struct view *view = origins->channel_of[value];
-    return view->blocks == 1 ? channels_of(shape_of(origins, value)) : view->blocks;
+    const struct shape *shape = shape_of(origins, value);
+    if (view->lists->blocks > 1) {
+        return view->lists->blocks;
+    }
+    return shape->rank < 2 ? 1 : shape->dim[origins->axis[value]];
 }
 
 size_t origins_block_of(const struct origins *origins, size_t value, size_t channel) {
     const struct view *view = origins->channel_of[value];
-    const struct shape *shape = shape_of(origins, value);
-    return view->blocks == 1 ? channel : channel * (elements_of(shape) / channels_of(shape)) / view->inner;
+    return view->lists->blocks > 1 ? view_block(view, shape_of(origins, value), origins->axis[value], channel)
+                                   : channel;
 }
 
 size_t origins_block_units(const struct origins *origins, size_t value, size_t block, const uint32_t **units) {
     const struct view *view = origins->channel_of[value];
-    return view_list(view, view->blocks == 1 ? 0 : block, units);
+    return lists_get(view->lists, view->lists->blocks > 1 ? block : 0, units);
+}
+
+void origins_heads(const struct origins *origins, const struct node *matmul,
+                   void (*join)(void *user, uint32_t a, uint32_t b), void *user) {
+    const struct shape *shape = shape_of(origins, matmul->inputs[1]);
+    const struct view *view = origins->of[matmul->inputs[1]];
+    size_t matrix = shape->rank < 2 ? 1 : shape_count_from(shape, shape->rank - 2), heads = 1, columns = 1;
+    /* Digits in the leading axes number the heads, the others the columns of one. */
+    for (size_t k = 0; k < view->count; k++) {
+        const struct digit *digit = &view->digit[k];
+        if (digit->stride < matrix && digit->stride * digit->extent > matrix) {
+            return;
+        }
+        *(digit->stride >= matrix ? &heads : &columns) *= digit->extent;
+    }
+    for (size_t h = 0; h < heads; h++) {
+        const uint32_t *first = NULL, *units;
+        for (size_t c = 0; c < columns; c++) {
+            size_t block = 0, head = h, column = c;
+            for (size_t k = 0; k < view->count; k++) {
+                size_t *rest = view->digit[k].stride >= matrix ? &head : &column;
+                block += *rest % view->digit[k].extent * view->digit[k].weight;
+                *rest /= view->digit[k].extent;
+            }
+            size_t count = lists_get(view->lists, block, &units);
+            first = first == NULL && count > 0 ? units : first;
+            for (size_t i = 0; i < count; i++) {
+                join(user, first[0], units[i]);
+            }
+        }
+    }
 }

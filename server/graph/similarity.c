@@ -36,7 +36,7 @@ static bool reads_layer(const struct connections *connections, const struct slic
                         const struct unit_layer *layer) {
     for (size_t b = 0; b < slices->blocks; b++) {
         const uint32_t *units;
-        size_t count = origins_block_units(connections->through, slices->input, b, &units);
+        size_t count = slices_writers(connections->through, slices, b, &units);
         for (size_t i = 0; i < count; i++) {
             if (units[i] >= layer->first && units[i] < layer->first + layer->count) {
                 return true;
@@ -50,7 +50,7 @@ static void add_outgoing(const struct similarity *similarity, const struct slice
                          const struct unit_layer *layer, size_t offset, size_t width) {
     for (size_t b = 0; b < slices->blocks; b++) {
         const uint32_t *units;
-        size_t count = origins_block_units(similarity->connections->through, slices->input, b, &units);
+        size_t count = slices_writers(similarity->connections->through, slices, b, &units);
         const float *strength = slices->strength + b * slices->outputs;
         for (size_t i = 0; i < count; i++) {
             if (units[i] < layer->first || units[i] >= layer->first + layer->count) {

@@ -78,25 +78,24 @@ static void set_range(const struct finder *finder, struct unit_layer *layer) {
     }
 }
 
-/* Units on `value`, if its shape allows: (1, C, ...) with C > 0; a value of several rows a sample has no channels to speak of. */
+/* Units on `value`, if its shape allows: channels along an axis behind the batch. */
 static enum status add_units(struct finder *finder, size_t value, size_t weight_node, size_t norm_node,
                              struct error *error) {
-    const struct shape *shape = &finder->network->values[value].shape;
-    size_t count = shape->rank < 2 ? 0 : shape->dim[1];
-    /* Axis 1 of a product with several rows a sample counts rows (tokens), not outputs. */
-    if (weight_node != NETWORK_NONE && finder->network->nodes[weight_node].op == OP_GEMM && shape->rank != 2) {
-        return STATUS_OK;
-    }
+    const struct network *network = finder->network;
+    const struct shape *shape = &network->values[value].shape;
+    size_t axis = weight_node != NETWORK_NONE ? flow_channel_axis(network, &network->nodes[weight_node]) : 1;
+    size_t count = shape->rank <= axis ? 0 : shape->dim[axis];
     if (count == 0 || shape_count(shape) == 0 || shape->dim[0] != 1) {
         return STATUS_OK;
     }
     struct unit_layer layer = {.value = value,
-                               .axis = 1,
+                               .axis = axis,
                                .weight_node = weight_node,
                                .norm_node = norm_node,
                                .count = count,
                                .depth = finder->traces[value].depth,
-                               .positions = shape_count(shape) / count};
+                               .positions = shape_count(shape) / count,
+                               .inner = shape_count_from(shape, axis + 1)};
     set_range(finder, &layer);
     finder->traces[value].has_units = finder->traces[value].covered = true;
     return add_layer(finder, &layer, error);
@@ -198,8 +197,46 @@ static void group_join(size_t *parent, size_t a, size_t b) {
     }
 }
 
+static void join_units(void *user, uint32_t a, uint32_t b) {
+    group_join(user, a, b);
+}
+
+static void join_summands(const struct network *network, const struct origins *origins, const struct node *node,
+                          size_t *parent) {
+    const struct shape *a = &network->values[node->inputs[0]].shape, *b = &network->values[node->inputs[1]].shape;
+    size_t axis = origins_axis(origins, node->inputs[0]);
+    if (!shape_equal(a, b) || axis == 0 || axis != origins_axis(origins, node->inputs[1])) {
+        return;
+    }
+    for (size_t c = 0; c < a->dim[axis]; c++) {
+        const uint32_t *left, *right;
+        size_t left_count = origins_get(origins, node->inputs[0], c, &left);
+        size_t right_count = origins_get(origins, node->inputs[1], c, &right);
+        if (left_count > 0 && right_count > 0) {
+            group_join(parent, left[0], right[0]);
+        }
+    }
+}
+
+/* Computed weights that a Softmax made (with a Dropout or the like in between) times values. */
+static bool is_attention(const struct network *network, const struct node *node) {
+    size_t value = node->inputs[0], input = 0;
+    while (network->values[value].kind == VALUE_COMPUTED) {
+        const struct node *producer = &network->nodes[network->values[value].producer];
+        if (producer->op == OP_SOFTMAX) {
+            return !flow_has_constant(network, node, 1);
+        }
+        if (producer->op != OP_RESHAPE && !flow_is_pointwise(network, producer, &input)) {
+            return false;
+        }
+        value = producer->inputs[producer->op == OP_RESHAPE ? 0 : input];
+    }
+    return false;
+}
+
 /* Units that meet in one channel of an Add (or Sub) of two computed values of one shape are tied: the shortcut carries both, so one
- * of them gone leaves the channel alive. The writers of each side that come from an earlier Add are tied already. */
+ * of them gone leaves the channel alive. The writers of each side that come from an earlier Add are tied already. So are the columns
+ * of the values of one attention head: alone, one of them is no more than a number in a dot product. */
 static enum status find_groups(const struct network *network, struct unit_map *map, struct error *error) {
     struct origins *origins = NULL;
     enum status status = origins_new(network, map->layers, map->layer_count, false, &origins, error);
@@ -212,18 +249,12 @@ static enum status find_groups(const struct network *network, struct unit_map *m
     }
     for (size_t i = 0; status == STATUS_OK && i < network->node_count; i++) {
         const struct node *node = &network->nodes[i];
-        if ((node->op != OP_ADD && node->op != OP_SUB) || flow_has_constant(network, node, 0) ||
-            flow_has_constant(network, node, 1)) {
-            continue;
+        if (node->op == OP_MATMUL && is_attention(network, node)) {
+            origins_heads(origins, node, join_units, parent);
         }
-        const struct shape *a = &network->values[node->inputs[0]].shape, *b = &network->values[node->inputs[1]].shape;
-        for (size_t c = 0; shape_equal(a, b) && a->rank >= 2 && c < a->dim[1]; c++) {
-            const uint32_t *left, *right;
-            size_t left_count = origins_get(origins, node->inputs[0], c, &left);
-            size_t right_count = origins_get(origins, node->inputs[1], c, &right);
-            if (left_count > 0 && right_count > 0) {
-                group_join(parent, left[0], right[0]);
-            }
+        if ((node->op == OP_ADD || node->op == OP_SUB) && !flow_has_constant(network, node, 0) &&
+            !flow_has_constant(network, node, 1)) {
+            join_summands(network, origins, node, parent);
         }
     }
     for (size_t u = 0; status == STATUS_OK && u < map->unit_count; u++) {

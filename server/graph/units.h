@@ -1,6 +1,7 @@
 /* Prunable units, found from the data-flow graph (never from names or node order): output channels of a Conv (with the BatchNorm
- * that is its only reader), channels of a BatchNorm that stands alone (pre-activation nets), outputs of a hidden Gemm. The layer
- * that makes the logits has no units. */
+ * that is its only reader), channels of a BatchNorm that stands alone (pre-activation nets), outputs of a hidden Gemm, also where
+ * they are the last of several axes (MLPs over tokens, the queries, keys and values of attention). The layer that makes the logits has
+ * no units. */
 #ifndef ONP_SERVER_GRAPH_UNITS_H
 #define ONP_SERVER_GRAPH_UNITS_H
 
@@ -17,7 +18,9 @@ struct unit_layer {
     size_t first;       /* its channel 0 is unit `first` */
     size_t count;       /* channels */
     size_t depth;       /* number of weight layers on the longest path from the input */
-    size_t positions;   /* values a channel at batch 1 (H * W; 1 after a Gemm) */
+    size_t positions;   /* values a channel at batch 1 (H * W; tokens or 1 after a Gemm) */
+    size_t
+        inner; /* of these, those that lie behind the channel axis: the value is (N, positions / inner, count, inner) */
     /* If the only reader is a Relu or Clip, that is its range; else -inf, inf. The fill of a unit is the mean of
      * clamp(x, low, high): then what comes after the activation has exactly the mean it had. */
     float low, high;
@@ -28,7 +31,8 @@ struct unit_map {
     size_t layer_count;
     size_t unit_count;
     size_t *layer_of; /* (units) */
-    /* (units): units tied by a residual Add (channel c of each summand) share a group; a free unit has its own. */
+    /* (units): units tied by a residual Add (channel c of each summand), or by being the values of one attention head, share a
+     * group; a free unit has its own. */
     size_t *group_of;
     size_t group_count;
 };

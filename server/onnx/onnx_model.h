@@ -50,7 +50,8 @@ void onnx_model_info(const struct onnx_model *model, struct onnx_info *info);
 
 /* "Input slot `slot` of ONNX node `node` now holds these floats." If the slot's initializer is read by nothing else it is changed in
  * place; if it is shared, or comes from a Constant or Identity node, a new initializer of a fresh name is made and only this
- * slot rewired; if the slot is empty (Conv or Gemm without bias) a rank-1 initializer of `count` floats is added. */
+ * slot rewired; if the slot is empty (Conv or Gemm without bias, or slot 2 of a MatMul, which gets an Add behind it) a rank-1
+ * initializer of `count` floats is added. */
 struct onnx_edit {
     size_t node; /* index of the ONNX node, = struct node.origin */
     size_t slot; /* = index into struct node.inputs, for Conv, BatchNormalization, Gemm and MatMul */

@@ -15,8 +15,16 @@
 /* Before this IR version every initializer is a graph input too. */
 enum { IR_VERSION_FREE_INITIALIZERS = 4, BIAS_SLOT = 2 };
 
+/* An Add that follows a MatMul: what has no bias of its own gets one. */
+struct insertion {
+    size_t after; /* index of the MatMul */
+    Onnx__NodeProto *node;
+};
+
 struct writer {
     const struct onnx_model *model;
+    struct insertion *insertions; /* room for one an edit */
+    size_t insertion_count;
     struct onnx_message message;
     Onnx__GraphProto *graph; /* of the message */
     struct onnx_names *names;
@@ -50,7 +58,7 @@ static enum status refuse(struct writer *writer, const struct onnx_edit *edit, c
 /* Every name in the file, so that a new one is new. */
 static enum status collect_names(struct writer *writer, size_t edits) {
     const Onnx__GraphProto *graph = writer->graph;
-    size_t max = edits + graph->n_initializer + graph->n_input + graph->n_output + graph->n_value_info, unused = 0;
+    size_t max = 3 * edits + graph->n_initializer + graph->n_input + graph->n_output + graph->n_value_info, unused = 0;
     for (size_t i = 0; i < graph->n_node; i++) {
         max += graph->node[i]->n_input + graph->node[i]->n_output;
     }
@@ -192,22 +200,75 @@ static enum status add_tensor(struct writer *writer, const struct onnx_edit *edi
     return writer->message.model->ir_version < IR_VERSION_FREE_INITIALIZERS ? declare_input(writer, tensor) : STATUS_OK;
 }
 
-/* The slot had no input: only the bias of a Conv or a Gemm may come in this way. */
+/* A MatMul has no bias: its output gets a new name, and an Add of the bias the old one. Nodes are counted by the edits, so the
+ * Add is put in only after all of them. */
+static enum status insert_bias(struct writer *writer, const struct onnx_edit *edit, char *bias) {
+    struct arena *arena = writer->message.arena;
+    Onnx__NodeProto *matmul = writer->graph->node[edit->node];
+    Onnx__NodeProto *add = arena_alloc(arena, 1, sizeof *add);
+    char **inputs = arena_alloc(arena, 2, sizeof *inputs), **outputs = arena_alloc(arena, 1, sizeof *outputs);
+    char *product = fresh_name(writer, matmul->output[0]);
+    if (add == NULL || inputs == NULL || outputs == NULL || product == NULL) {
+        return no_memory(writer);
+    }
+    onnx__node_proto__init(add);
+    add->op_type = arena_strdup(arena, "Add");
+    add->name = fresh_name(writer, bias);
+    if (add->op_type == NULL || add->name == NULL) {
+        return no_memory(writer);
+    }
+    inputs[0] = product;
+    inputs[1] = bias;
+    outputs[0] = matmul->output[0];
+    matmul->output[0] = product;
+    add->input = inputs;
+    add->n_input = 2;
+    add->output = outputs;
+    add->n_output = 1;
+    writer->insertions[writer->insertion_count++] = (struct insertion){edit->node, add};
+    return STATUS_OK;
+}
+
+static enum status insert_nodes(struct writer *writer) {
+    Onnx__GraphProto *graph = writer->graph;
+    size_t count = 0;
+    Onnx__NodeProto **list = arena_alloc(writer->message.arena, graph->n_node + writer->insertion_count, sizeof *list);
+    if (list == NULL) {
+        return no_memory(writer);
+    }
+    for (size_t i = 0; i < graph->n_node; i++) {
+        list[count++] = graph->node[i];
+        for (size_t k = 0; k < writer->insertion_count; k++) {
+            if (writer->insertions[k].after == i) {
+                list[count++] = writer->insertions[k].node;
+            }
+        }
+    }
+    graph->node = list;
+    graph->n_node = count;
+    return STATUS_OK;
+}
+
+/* The slot had no input: only the bias of a Conv, a Gemm or a MatMul may come in this way. */
 static enum status add_bias(struct writer *writer, const struct onnx_edit *edit, const struct node *lowered) {
     Onnx__NodeProto *node = writer->graph->node[edit->node];
     const struct shape *output = &writer->model->network->values[lowered->output].shape;
     const struct shape shape = {.rank = 1, .dim = {edit->count}};
     char base[ERROR_WHERE_MAX], *name = NULL;
-    bool takes_bias = strcmp(node->op_type, "Conv") == 0 || strcmp(node->op_type, "Gemm") == 0;
+    bool product = strcmp(node->op_type, "MatMul") == 0;
+    bool takes_bias = product || strcmp(node->op_type, "Conv") == 0 || strcmp(node->op_type, "Gemm") == 0;
     if (!takes_bias || edit->slot != BIAS_SLOT || edit->slot > node->n_input) {
-        return refuse(writer, edit, "an empty slot", "one that has an input, or the bias of a Conv or Gemm");
+        return refuse(writer, edit, "an empty slot", "one that has an input, or the bias of a Conv, Gemm or MatMul");
     }
-    if (edit->count != output->dim[1]) {
+    if (edit->count != output->dim[strcmp(node->op_type, "Conv") == 0 ? 1 : output->rank - 1]) {
         return refuse(writer, edit, "a bias of another length", "one value an output channel");
     }
     (void)onnx_node_name(node, edit->node, base, sizeof base - 5);
     (void)snprintf(base + strlen(base), sizeof base - strlen(base), "_bias");
     enum status status = add_tensor(writer, edit, &shape, base, &name);
+    if (status == STATUS_OK && product) {
+        return insert_bias(writer, edit, name);
+    }
     if (status == STATUS_OK && edit->slot == node->n_input) {
         char **inputs = grow(writer, node->input, node->n_input, 1);
         if (inputs == NULL) {
@@ -323,11 +384,15 @@ enum status onnx_model_write(const struct onnx_model *model, const struct onnx_e
     status = collect_names(&writer, edit_count);
     if (status == STATUS_OK) {
         Onnx__TensorProto **list = grow(&writer, writer.graph->initializer, writer.graph->n_initializer, edit_count);
-        status = list != NULL ? STATUS_OK : no_memory(&writer);
+        writer.insertions = arena_alloc(writer.message.arena, edit_count, sizeof *writer.insertions);
+        status = list != NULL && writer.insertions != NULL ? STATUS_OK : no_memory(&writer);
         writer.graph->initializer = list;
     }
     for (size_t i = 0; status == STATUS_OK && i < edit_count; i++) {
         status = apply(&writer, &edits[i]);
+    }
+    if (status == STATUS_OK) {
+        status = insert_nodes(&writer);
     }
     if (status == STATUS_OK) {
         status = set_metadata(&writer, metadata, metadata_count);

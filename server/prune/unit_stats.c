@@ -36,14 +36,14 @@ static void plane_sums(const float *x, size_t count, float low, float high, doub
     *square += (q[0] + q[1]) + (q[2] + q[3]);
 }
 
-/* The engine's tap: x (n, C, positions) of one layer, before masking. One thread at a time for one chunk. */
+/* The engine's tap: x (n, outer, C, inner) of one layer, before masking; outer * inner positions. One thread at a time for one chunk. */
 static void collect(void *user, size_t mask_layer, size_t first, size_t n, const float *x) {
     const struct collector *collector = user;
     const struct unit_layer *layer = &collector->map->layers[mask_layer];
     double *row = collector->sums + first / collector->chunk * 2 * collector->map->unit_count;
     double *sum = row + layer->first, *square = sum + collector->map->unit_count;
-    size_t inner = layer->positions;
-    for (size_t i = 0; i < n; i++) {
+    size_t inner = layer->inner, outer = n * (layer->positions / inner);
+    for (size_t i = 0; i < outer; i++) {
         for (size_t c = 0; c < layer->count; c++) {
             plane_sums(x + (i * layer->count + c) * inner, inner, layer->low, layer->high, &sum[c], &square[c]);
         }

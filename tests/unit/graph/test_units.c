@@ -1,4 +1,5 @@
 /* Units from the data flow: which values have them, how they are paired, and what shortcuts tie together. */
+#include "server/graph/neuron_graph.h"
 #include "server/graph/units.h"
 #include "tests/unit/graph/builder.h"
 
@@ -280,9 +281,78 @@ static void channels_are_followed_through_a_slice(void **state) {
     network_free(b.network);
 }
 
-/* A product over several rows a sample (tokens, or positions of an NHWC value) has its outputs on the last axis: its axis 1 is
- * no unit. */
-static void products_with_several_rows_have_no_units(void **state) {
+struct attention {
+    size_t tokens, width, heads;
+};
+
+/* Queries, keys and values from one product of the tokens x (1, L, E), split into heads: (1, 3, heads, L, width). */
+static size_t build_qkv(struct builder *b, size_t x, const struct attention *a) {
+    struct op_attr product = {.alpha = 1, .beta = 1};
+    size_t in[2] = {x, build_constant(b, shape_make(2, a->width * a->heads, 3 * a->width * a->heads, 0, 0), 0, 0.5F)};
+    struct op_attr apart = {.shape = {.rank = 5, .dim = {1, a->tokens, 3, a->heads, a->width}}};
+    struct op_attr turn = {.axes = {0, 2, 3, 1, 4}, .axes_count = 5};
+    x = build_node(b, OP_GEMM, in, 2, &product);
+    x = build_pair(b, OP_ADD, x, build_constant(b, shape_make(1, 3 * a->width * a->heads, 0, 0, 0), 0, 0.5F));
+    x = build_node(b, OP_RESHAPE, &x, 1, &apart);
+    return build_node(b, OP_TRANSPOSE, &x, 1, &turn);
+}
+
+/* Part `which` of it: (1, heads, L, width). */
+static size_t build_part(struct builder *b, size_t qkv, size_t which, const struct attention *a) {
+    struct op_attr part = {.shape = {.rank = 5, .dim = {1, 1, a->heads, a->tokens, a->width}},
+                           .slice_start = {0, which},
+                           .slice_step = {1, 1, 1, 1, 1}};
+    struct op_attr drop = {.shape = {.rank = 4, .dim = {1, a->heads, a->tokens, a->width}}};
+    size_t x = build_node(b, OP_SLICE, &qkv, 1, &part);
+    return build_node(b, OP_RESHAPE, &x, 1, &drop);
+}
+
+/* The values of one head are tied, queries and keys are free; what reads the context sees each column of the values. */
+static void values_of_an_attention_head_are_tied(void **state) {
+    (void)state;
+    const struct attention a = {.tokens = 4, .width = 3, .heads = 2};
+    struct builder b;
+    struct op_attr tokens = {.shape = {.rank = 3, .dim = {1, a.tokens, 6}}};
+    struct op_attr swap = {.axes = {0, 1, 3, 2}, .axes_count = 4}, back = {.axes = {0, 2, 1, 3}, .axes_count = 4};
+    struct op_attr rows = {.axis = 3}, product = {.alpha = 1, .beta = 1}, mean = {.axes = {1}, .axes_count = 1};
+    size_t x = build_start(&b, 9, 6, 2);
+    x = build_qkv(&b, build_node(&b, OP_RESHAPE, &x, 1, &tokens), &a);
+    size_t keys = build_part(&b, x, 1, &a), values = build_part(&b, x, 2, &a);
+    x = build_pair(&b, OP_MATMUL, build_part(&b, x, 0, &a), build_node(&b, OP_TRANSPOSE, &keys, 1, &swap));
+    x = build_pair(&b, OP_MATMUL, build_node(&b, OP_SOFTMAX, &x, 1, &rows), values);
+    x = build_node(&b, OP_TRANSPOSE, &x, 1, &back);
+    x = build_node(&b, OP_RESHAPE, &x, 1, &tokens);
+    size_t out[2] = {x, build_constant(&b, shape_make(2, 6, 5, 0, 0), 0, 0.5F)};
+    x = build_node(&b, OP_GEMM, out, 2, &product);
+    x = build_unary(&b, OP_ERF, x);
+    x = build_node(&b, OP_REDUCE_MEAN, &x, 1, &mean);
+    size_t head[2] = {x, build_constant(&b, shape_make(2, 5, 3, 0, 0), 0, 0.5F)};
+    build_ok(&b, network_set_output(b.network, build_node(&b, OP_GEMM, head, 2, &product), &b.error));
+    struct unit_map *map = find(b.network);
+    assert_int_equal(map->layer_count, 2);
+    assert_int_equal(map->unit_count, 18 + 5);
+    assert_int_equal(map->group_count, 12 + 2 + 5);
+    for (size_t c = 0; c < 6; c++) {
+        assert_int_equal(map->group_of[12 + c], map->group_of[12 + c / 3 * 3]);
+    }
+    assert_int_not_equal(map->group_of[12], map->group_of[15]);
+    struct neuron_graph *graph = NULL;
+    build_ok(&b, neuron_graph_new(b.network, map, &graph, &b.error));
+    const struct edge_list *edges = &graph->edges[RELATION_FORWARD];
+    for (size_t u = 18; u < 23; u++) { /* each output reads all six columns of the values, and only these */
+        assert_int_equal(edges->start[u + 1] - edges->start[u], 6);
+        for (size_t i = edges->start[u]; i < edges->start[u + 1]; i++) {
+            assert_in_range(edges->source[i], 12, 17);
+        }
+    }
+    neuron_graph_free(graph);
+    units_free(map);
+    network_free(b.network);
+}
+
+/* A product over several rows a sample (tokens, or positions of an NHWC value) has its outputs, the units, on the last axis. They
+ * are the channels of the convolution behind the Transpose. */
+static void products_with_several_rows_have_units_on_the_last_axis(void **state) {
     (void)state;
     struct builder b;
     size_t x = build_relu(&b, build_conv(&b, build_start(&b, 8, 3, 4), 6, 3, 1, 1, true));
@@ -294,8 +364,11 @@ static void products_with_several_rows_have_no_units(void **state) {
     struct op_attr first = {.axes = {0, 3, 1, 2}, .axes_count = 4};
     build_head(&b, build_node(&b, OP_TRANSPOSE, &y, 1, &first), 3);
     struct unit_map *map = find(b.network);
-    assert_int_equal(map->layer_count, 1);
-    assert_int_equal(map->unit_count, 6);
+    assert_int_equal(map->layer_count, 2);
+    assert_int_equal(map->unit_count, 6 + 9);
+    assert_int_equal(map->layers[1].axis, 3);
+    assert_int_equal(map->layers[1].positions, 16);
+    assert_int_equal(map->layers[1].inner, 1);
     units_free(map);
     network_free(b.network);
 }
@@ -312,7 +385,8 @@ int main(void) {
         cmocka_unit_test(channels_are_followed_through_a_shuffle),
         cmocka_unit_test(a_padded_shortcut_ties_only_the_channels_it_has),
         cmocka_unit_test(channels_are_followed_through_a_slice),
-        cmocka_unit_test(products_with_several_rows_have_no_units),
+        cmocka_unit_test(values_of_an_attention_head_are_tied),
+        cmocka_unit_test(products_with_several_rows_have_units_on_the_last_axis),
         cmocka_unit_test(norms_that_repeat_a_unit_add_none),
         cmocka_unit_test(a_network_without_hidden_layers_is_refused),
         cmocka_unit_test(the_masked_network_has_one_mask_a_layer),
