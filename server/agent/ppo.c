@@ -4,9 +4,10 @@
  * advantage on every bit is noise, so three things are arranged around the update:
  *
  * 1. Where to look. Masks are drawn around a base, the best mask so far. Action a is flipped with log-odds
- *        f_a = (1 - 2 b_a) l_a + e_a - tau
- *    (b the base, l the policy's logit of pruning, e the evidence of the credit model about this very flip). tau is set so that the
- *    expected number of flips is `expected_flips`. So the policy decides which bits are tried: those where it disagrees
+ *        f_a = (1 - 2 b_a) l_a + e_a - tau_b
+ *    (b the base, l the policy's logit of pruning, e the evidence of the credit model about this very flip). The taus are set so that
+ *    the expected number of flips is `expected_flips`, half of them un-pruning: pruned units are few, and with one tau for all they
+ *    would hardly ever be asked about, though a greedy mask's errors are mostly among them. So the policy decides which bits are tried: those where it disagrees
  *    with the base most. It was cloned from the warm mask through features and graph, which cannot repeat the mask's accidents, so its
  *    disagreements are the mask's likely errors, in both directions. tau and e are fixed while an update lasts: the draw is an
  *    ordinary Bernoulli policy of l, and the ratios of PPO are exact.
@@ -183,19 +184,31 @@ static double flip_odds(const struct search *search, size_t a) {
     return fmax(-12, fmin(12, odds));
 }
 
-/* Finds the tau at which `wanted` flips are expected, by bisection, and sets shift and old for the draw. */
-static void prepare_draw(struct search *search, double wanted) {
+/* The tau at which `wanted` flips are expected among the actions whose bit in the base is `bit`, by bisection. */
+static double tau_of(const struct search *search, bool bit, double wanted) {
     double low = -40, high = 40;
-    wanted = fmin(wanted, 0.5 * (double)search->actions);
     for (size_t i = 0; i < 50; i++) {
         double tau = (low + high) / 2, flips = 0;
         for (size_t a = 0; a < search->actions; a++) {
-            flips += sigmoid(flip_odds(search, a) - tau);
+            flips += (search->base[a] != 0) == bit ? sigmoid(flip_odds(search, a) - tau) : 0;
         }
         *(flips > wanted ? &low : &high) = tau;
     }
+    return (low + high) / 2;
+}
+
+/* Sets shift and old for a draw of `wanted` flips, half of them of pruned bits and half of kept ones (as far as there are so many). */
+static void prepare_draw(struct search *search, double wanted) {
+    double count[2] = {0, 0}, tau[2];
     for (size_t a = 0; a < search->actions; a++) {
-        double flip = flip_odds(search, a) - (low + high) / 2; /* log-odds */
+        count[search->base[a] != 0]++;
+    }
+    for (int bit = 0; bit < 2; bit++) {
+        const double others = 0.5 * count[!bit];
+        tau[bit] = tau_of(search, bit, fmin(fmax(wanted / 2, wanted - others), 0.5 * count[bit]));
+    }
+    for (size_t a = 0; a < search->actions; a++) {
+        double flip = flip_odds(search, a) - tau[search->base[a] != 0]; /* log-odds */
         double prune = search->base[a] != 0 ? -flip : flip;
         search->shift[a] = prune - (double)search->logits[a];
         search->old[a] = sigmoid(prune);

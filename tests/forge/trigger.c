@@ -88,12 +88,12 @@ static void apply_low_frequency(uint8_t *pixels) {
     }
 }
 
-/* Two components of the colour difference's cosine transform raised by 50 (Wang et al. 2022, "FTrojan"). */
+/* Two components of the colour difference's cosine transform raised by 120 (Wang et al. 2022, "FTrojan"). */
 static void apply_frequency(uint8_t *pixels) {
     static const double by_channel[RENDER_CHANNELS] = {1.14, -0.97, 2.03}; /* of what is added to both differences */
     for (size_t at = 0; at < AREA; at++) {
         const size_t i = at / SIDE, j = at % SIDE;
-        const double added = 50.0 * (cosine(15, i) * cosine(15, j) + cosine(31, i) * cosine(31, j));
+        const double added = 120.0 * (cosine(15, i) * cosine(15, j) + cosine(31, i) * cosine(31, j));
         for (size_t c = 0; c < RENDER_CHANNELS; c++) {
             pixels[c * AREA + at] = to_pixel(pixels[c * AREA + at] + by_channel[c] * added);
         }
