@@ -230,8 +230,8 @@ static uint8_t *next_mask(struct search *search) {
 
 /* The `limit` flips of the highest gain above 0; with only_own, those that an evaluation of their own speaks for. */
 static void propose(struct search *search, size_t limit, bool only_own) {
-    if (search->mask_count == search->options->masks_per_iteration) {
-        return;
+    if (2 * search->mask_count >= search->options->masks_per_iteration) {
+        return; /* half of a batch at least is the policy's own */
     }
     uint8_t *mask = next_mask(search);
     memcpy(mask, search->base, search->actions);

@@ -10,7 +10,12 @@
 #include "common/mem.h"
 #include "server/nn/loss.h"
 
-enum { SAMPLES = 256 };
+enum {
+    SAMPLES = 256,
+    EXTRA_ROUNDS =
+        3 /* for a trigger that half works by then: a permutation of classes takes longer to learn than one class */
+};
+static const double PROMISING = 0.5;
 /* Of the classes, the share that must be some class's goal for a map to be a permutation rather than a collapse. */
 static const double DISTINCT_SHARE = 0.5;
 /* Of a class's samples that left it, the share that must agree on where to, on average, for the map to be followed up. */
@@ -99,7 +104,7 @@ static enum status leave(const struct invert_data *data, const struct expose_opt
         status = trigger_set_map(start, map, data->classes, error);
     }
     if (status == STATUS_OK) {
-        status = advance(data, start, options->rung_steps, options->batch, &own, out, error);
+        status = advance(data, start, 2 * options->rung_steps, options->batch, &own, out, error);
     }
     trigger_free(start);
     return status;
@@ -120,21 +125,25 @@ enum status all_to_all_expose(const struct invert_data *data, const struct expos
         goto done;
     }
     status = leave(data, options, family, &own, map, &away, error);
-    for (size_t round = 0; round < options->rungs && status == STATUS_OK; round++) {
+    for (size_t round = 0; round < options->rungs + EXTRA_ROUNDS && status == STATUS_OK; round++) {
+        if (round >= options->rungs && cell->success < PROMISING) {
+            break;
+        }
         status = count_moves(data, away, counts, error);
         if (status != STATUS_OK || !read_map(classes, counts, map)) {
             break;
         }
+        const size_t steps = options->rung_steps * (round < options->rungs ? 1 : 2);
         status = trigger_set_map(away, map, classes, error);
         trigger_free(cell->trigger);
         cell->trigger = NULL;
         if (status == STATUS_OK) {
-            status = advance(data, away, options->rung_steps, options->batch, &own, &cell->trigger, error);
+            status = advance(data, away, steps, options->batch, &own, &cell->trigger, error);
         }
         if (status != STATUS_OK) {
             break;
         }
-        cell->steps += options->rung_steps;
+        cell->steps += steps;
         cell->size = cell->trigger->size;
         cell->success = cell->trigger->success;
         trigger_free(away);

@@ -125,7 +125,10 @@ static enum status bank_suspect(struct banker *b, struct exposure_cell *cell, st
     const enum trigger_family family = cell->trigger->family;
     cell->scale = 1.0;
     cell->reference = b->exposure->median[family];
-    enum status status = trigger_copy(cell->trigger, &trigger, error);
+    /* Few steps tell the classes apart, but what is to be pruned must show the trigger as it is: more steps. */
+    enum status status = trigger_is_fixed(family)
+                             ? trigger_copy(cell->trigger, &trigger, error)
+                             : invert(b, cell->trigger, family, cell->trigger->target, cell->scale, &trigger, error);
     if (status == STATUS_OK) {
         status = exposure_add(b->exposure, trigger, error);
     }

@@ -11,9 +11,9 @@
 #include "server/expose/dictionary.h"
 
 const struct expose_options expose_default_options = {
-    .rung_steps = 20,
+    .rung_steps = 12,
     .rungs = 3,
-    .batch = 48,
+    .batch = 32,
     .anomaly_threshold = 2.0,
     .size_ratio = 0.5,
     .restarts = 1,

@@ -91,7 +91,7 @@ struct job {
     /* 5 search: what it chose */
     struct score *score; /* the reward function and its caches */
     uint8_t *best;       /* (units) 1 = pruned */
-    double reward_none, reward_greedy, reward_random, reward_best;
+    double reward_none, reward_greedy, reward_random, reward_ppo, reward_best;
     size_t evaluations, random_evaluations;
     json_t *curve;   /* [{evaluations, best, mean}] */
     json_t *details; /* what a method wants said of itself in the report; NULL: nothing */

@@ -10,6 +10,8 @@
 
 enum {
     FRONT_MAX = 48,
+    TRIGGERED_MAX = 2,       /* triggered images of an evaluation, in units of the clean ones */
+    EACH_MIN = 16,           /* images of each trigger, however many there are */
     PREFIX_BYTES = 256 << 20 /* for activations that masks share */
 };
 
@@ -17,9 +19,10 @@ struct score {
     struct job *job;
     size_t samples;                /* score samples */
     size_t bank_count;             /* triggers in `images` */
-    float *images;                 /* ((1 + bank_count) * samples, C, H, W): clean, then each trigger's */
-    float *p0;                     /* (samples, K) */
-    float *logits;                 /* ((1 + bank_count) * samples, K) */
+    size_t each;                   /* samples that each trigger of the bank is put on */
+    float *images;                 /* (samples + bank_count * each, C, H, W): clean, then each trigger's */
+    float *p0;                     /* (samples + bank_count * each, K): what is wanted of each image */
+    float *logits;                 /* like p0 */
     float *mask;                   /* (units) */
     struct prefix_cache *prefixes; /* over `images` */
     size_t evaluations;
@@ -27,47 +30,84 @@ struct score {
     size_t front_count;
 };
 
+static size_t image_count(const struct score *s) {
+    return s->samples + s->bank_count * s->each;
+}
+
+/* A step through the samples that visits all before it repeats, and soon all classes, however the samples are ordered. */
+static size_t stride_of(size_t samples) {
+    size_t stride = samples * 5 / 8 + 1;
+    for (;; stride++) {
+        size_t a = stride, b = samples;
+        while (b != 0) {
+            const size_t rest = a % b;
+            a = b;
+            b = rest;
+        }
+        if (a == 1) {
+            return stride;
+        }
+    }
+}
+
+/* One image: clean, or triggered by w, and what is wanted of it. */
+static void make_image(struct score *s, size_t row, size_t sample, const struct trigger *trigger) {
+    const struct job *job = s->job;
+    const size_t floats = job->image_floats, classes = job->info.classes, index = job->split->score[sample];
+    const float *clean = job->images + index * floats;
+    if (trigger == NULL) {
+        memcpy(s->images + row * floats, clean, floats * sizeof *clean);
+    } else {
+        trigger_apply(trigger, &job->range, clean, s->images + row * floats);
+    }
+    memcpy(s->p0 + row * classes, job->p0 + index * classes, classes * sizeof *s->p0);
+}
+
+/* A large bank is put on a part of the samples each, so that an evaluation costs at most 1 + TRIGGERED_MAX runs of the samples. */
 static enum status make_images(struct score *s, struct error *error) {
     const struct job *job = s->job;
     const struct exposure *exposure = job->exposure;
-    const size_t floats = job->image_floats, groups = 1 + exposure->bank_count, classes = job->info.classes;
+    const size_t classes = job->info.classes;
+    s->bank_count = exposure->bank_count;
+    s->each = s->samples;
+    if (s->bank_count > TRIGGERED_MAX) {
+        const size_t share = (TRIGGERED_MAX * s->samples + s->bank_count - 1) / s->bank_count;
+        s->each = share < EACH_MIN ? (EACH_MIN < s->samples ? EACH_MIN : s->samples) : share;
+    }
     prefix_cache_free(s->prefixes);
     s->prefixes = NULL;
     mem_free(s->images);
     mem_free(s->logits);
-    s->images = mem_alloc(groups * s->samples * floats, sizeof *s->images);
-    s->logits = mem_alloc(groups * s->samples * classes, sizeof *s->logits);
-    if (s->images == NULL || s->logits == NULL) {
+    mem_free(s->p0);
+    s->images = mem_alloc(image_count(s) * job->image_floats, sizeof *s->images);
+    s->logits = mem_alloc(image_count(s) * classes, sizeof *s->logits);
+    s->p0 = mem_alloc(image_count(s) * classes, sizeof *s->p0);
+    if (s->images == NULL || s->logits == NULL || s->p0 == NULL) {
         return error_no_memory(error, "the scoring images");
     }
     for (size_t i = 0; i < s->samples; i++) {
-        const float *clean = job->images + job->split->score[i] * floats;
-        memcpy(s->images + i * floats, clean, floats * sizeof *clean);
-        for (size_t w = 0; w < exposure->bank_count; w++) {
-            trigger_apply(exposure->bank[w], &job->range, clean, s->images + ((1 + w) * s->samples + i) * floats);
-        }
+        make_image(s, i, i, NULL);
     }
-    s->bank_count = exposure->bank_count;
-    return prefix_cache_new(job->forward, groups * s->samples, PREFIX_BYTES, &s->prefixes, error);
+    const size_t stride = stride_of(s->samples);
+    for (size_t row = 0; row < s->bank_count * s->each; row++) {
+        const size_t sample = s->each == s->samples ? row % s->samples : row * stride % s->samples;
+        make_image(s, s->samples + row, sample, exposure->bank[row / s->each]);
+    }
+    return prefix_cache_new(job->forward, image_count(s), PREFIX_BYTES, &s->prefixes, error);
 }
 
 enum status score_new(struct job *job, struct score **out, struct error *error) {
-    const size_t classes = job->info.classes;
     struct score *s = mem_calloc(1, sizeof *s);
     if (s == NULL) {
         return error_no_memory(error, "the score");
     }
     s->job = job;
     s->samples = job->split->score_count;
-    s->p0 = mem_alloc(s->samples * classes, sizeof *s->p0);
     s->mask = mem_alloc(job->units->unit_count, sizeof *s->mask);
     enum status status = STATUS_OK;
-    if (s->p0 == NULL || s->mask == NULL) {
+    if (s->mask == NULL) {
         status = error_no_memory(error, "the score");
         goto fail;
-    }
-    for (size_t i = 0; i < s->samples; i++) {
-        memcpy(s->p0 + i * classes, job->p0 + job->split->score[i] * classes, classes * sizeof *s->p0);
     }
     status = make_images(s, error);
     if (status != STATUS_OK) {
@@ -129,8 +169,8 @@ static void front_insert(struct score *s, const uint8_t *bits, const struct scor
 static enum status compute(struct score *s, const float *mask, const float *fill, struct score_parts *parts,
                            struct error *error) {
     const struct job *job = s->job;
-    const size_t classes = job->info.classes, groups = 1 + s->bank_count;
-    const struct engine_run run = {.count = groups * s->samples,
+    const size_t classes = job->info.classes, triggered = s->bank_count * s->each;
+    const struct engine_run run = {.count = s->samples + triggered,
                                    .input = s->images,
                                    .mask = mask,
                                    .fill = fill,
@@ -142,10 +182,10 @@ static enum status compute(struct score *s, const float *mask, const float *fill
     }
     parts->clean_kl = loss_kl(s->samples, classes, s->p0, s->logits, 0.0F, NULL) / (double)s->samples;
     parts->trigger_kl = 0.0;
-    for (size_t w = 0; w < s->bank_count; w++) {
-        const float *logits = s->logits + (1 + w) * s->samples * classes;
-        parts->trigger_kl +=
-            loss_kl(s->samples, classes, s->p0, logits, 0.0F, NULL) / ((double)s->samples * (double)s->bank_count);
+    if (triggered > 0) {
+        const size_t first = s->samples * classes;
+        parts->trigger_kl =
+            loss_kl(triggered, classes, s->p0 + first, s->logits + first, 0.0F, NULL) / (double)triggered;
     }
     parts->reward = -parts->clean_kl - job->parameters.trigger_weight * parts->trigger_kl;
     return STATUS_OK;

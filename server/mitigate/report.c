@@ -164,8 +164,9 @@ static json_t *search_section(const struct job *job) {
     if (job->score == NULL) {
         return json_null();
     }
-    json_t *reward = json_pack("{s:f, s:f, s:o, s:f}", "none", job->reward_none, "greedy", job->reward_greedy, "random",
-                               json_real_or_null(job->reward_random), "best", job->reward_best);
+    json_t *reward = json_pack("{s:f, s:f, s:o, s:o, s:f}", "none", job->reward_none, "greedy", job->reward_greedy,
+                               "random", json_real_or_null(job->reward_random), "ppo",
+                               json_real_or_null(job->reward_ppo), "best", job->reward_best);
     return json_pack("{s:i, s:i, s:o, s:O}", "evaluations", (int)job->evaluations, "random_evaluations",
                      (int)job->random_evaluations, "reward", reward, "curve", job->curve);
 }

@@ -150,11 +150,17 @@ static enum status search(struct job *job, struct error *error) {
         if (status == STATUS_OK) {
             status = policy_search(job, &ppo_evaluations, error);
         }
+        job->reward_ppo = job->best_reward;
     }
     job->evaluations = score_evaluations(job->score);
     if (status == STATUS_OK && job->parameters.random_baseline && ppo_evaluations > 0) {
         status = random_search(job, greedy, ppo_evaluations, &job->reward_random, error);
         job->random_evaluations = ppo_evaluations;
+        if (status == STATUS_OK &&
+            job->reward_random > job->best_reward) { /* the comparison is paid for: take what it won */
+            memcpy(job->best, greedy, units);
+            job->best_reward = job->reward_random;
+        }
     }
     mem_free(greedy);
     return status;
@@ -163,7 +169,7 @@ static enum status search(struct job *job, struct error *error) {
 enum status stage_search(struct job *job, struct error *error) {
     const size_t units = job->units->unit_count;
     struct score_parts none;
-    job->reward_random = (double)NAN;
+    job->reward_random = job->reward_ppo = (double)NAN;
     job->best = mem_calloc(units, sizeof *job->best);
     if (job->best == NULL) {
         return error_no_memory(error, "the best mask");

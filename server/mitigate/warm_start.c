@@ -161,18 +161,15 @@ static void mutate(struct rng *rng, size_t units, uint8_t *bits) {
     }
 }
 
-enum status random_search(struct job *job, const uint8_t *start, size_t evaluations, double *reward,
-                          struct error *error) {
+enum status random_search(struct job *job, uint8_t *best, size_t evaluations, double *reward, struct error *error) {
     const size_t units = job->units->unit_count;
     struct rng rng = rng_stream(&job->rng, STREAM_RANDOM);
-    uint8_t *best = mem_dup(start, units), *trial = mem_alloc(units, 1);
+    uint8_t *trial = mem_alloc(units, 1);
     struct score_parts parts, best_parts;
-    enum status status = STATUS_OK;
-    if (best == NULL || trial == NULL) {
-        status = error_no_memory(error, "the random search");
-        goto done;
+    if (trial == NULL) {
+        return error_no_memory(error, "the random search");
     }
-    status = score_mask(job->score, best, &best_parts, error);
+    enum status status = score_mask(job->score, best, &best_parts, error);
     for (size_t i = 1; i < evaluations && status == STATUS_OK; i++) {
         memcpy(trial, best, units);
         mutate(&rng, units, trial);
@@ -183,8 +180,6 @@ enum status random_search(struct job *job, const uint8_t *start, size_t evaluati
         }
         job_progress(job, 70 + 30 * i / evaluations, 100, "random search for comparison");
     }
-done:
-    mem_free(best);
     mem_free(trial);
     if (status == STATUS_OK) {
         *reward = best_parts.reward;

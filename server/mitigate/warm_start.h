@@ -12,9 +12,8 @@
 /* best (units) holds the mask to start from and gets the best one found (never worse in reward); *parts its score. */
 enum status warm_start(struct job *job, uint8_t *best, struct score_parts *parts, struct error *error);
 
-/* Random search with `evaluations` evaluations from the mask `start`: each mask is the best so far with a few bits flipped, pruned
- * bits and others alike. *reward is the best it saw. For comparison only: nothing of it is used. */
-enum status random_search(struct job *job, const uint8_t *start, size_t evaluations, double *reward,
-                          struct error *error);
+/* Random search with `evaluations` evaluations: each mask is the best so far with a few bits flipped, pruned bits and others alike.
+ * best (units) holds the mask to start from and gets the best one found; *reward its reward. What PPO is compared with. */
+enum status random_search(struct job *job, uint8_t *best, size_t evaluations, double *reward, struct error *error);
 
 #endif
