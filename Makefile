@@ -151,7 +151,7 @@ TOOL_TESTS := $(sort $(wildcard tests/lint/test_*.sh))
 # ---------------------------------------------------------------------------------------------------------------------
 # Building
 
-.PHONY: all all-tests lib help setup test demo lint format bench conformance quality install clean FORCE
+.PHONY: all all-tests lib help setup test demo lint format bench conformance conformance-networks quality install clean FORCE
 all: $(BINARIES) lib
 
 lib: $(call archives,$(filter-out app client forge,$(MODULES)))
@@ -241,6 +241,8 @@ $(foreach t,$(BENCHES),$(eval \
 
 CONFORMANCE := $(B)/tests/conformance/run
 $(eval $(call link_rule,$(CONFORMANCE),$(call object,tests/conformance/run.c),onnx))
+CONFORMANCE_UNITS := $(B)/tests/conformance/units
+$(eval $(call link_rule,$(CONFORMANCE_UNITS),$(call object,tests/conformance/units.c),onnx prune))
 
 all-tests: all $(UNIT_TESTS) $(PIPELINE_TESTS) $(BENCHES)
 
@@ -277,9 +279,15 @@ test-built: all-tests
 bench: all $(BENCHES)
 	$(Q)for program in $(BENCHES); do printf '== %s\n' "$$program"; "$$program" || exit 1; done
 
-# The ONNX project's own cases for every operator that the lowering knows; needs Debian's python3-onnx.
+# Whole networks, NETWORKS="resnet18 ..." or all of them: minutes, and gigabytes for a moment. See networks.sh for what it needs.
+NETWORKS ?=
+conformance-networks: $(CONFORMANCE) $(CONFORMANCE_UNITS)
+	$(Q)tests/conformance/networks.sh $(B) $(filter-out all,$(NETWORKS))
+
+# The ONNX project's own cases for every operator that the lowering knows; needs Debian's python3-onnx. With NETWORKS=all (or
+# names) whole networks first.
 CONFORMANCE_CASES := $(B)/conformance
-conformance: $(CONFORMANCE)
+conformance: $(CONFORMANCE) $(if $(NETWORKS),conformance-networks)
 	$(Q)rm -rf $(CONFORMANCE_CASES)
 	$(Q)/usr/bin/python3 tests/conformance/generate.py $(CONFORMANCE_CASES) \
 	    $$(sed -n '/onnx_operators\[\]/,/};/s/^ *"\([A-Za-z]*\)",$$/\1/p' server/onnx/onnx_lower.c)

@@ -283,8 +283,9 @@ static enum status add_bias(struct writer *writer, const struct onnx_edit *edit,
     return status;
 }
 
+/* The last node that an ONNX node became: what is before it only puts its inputs into shape. */
 static const struct node *find_lowered(const struct network *network, size_t origin) {
-    for (size_t i = 0; i < network->node_count; i++) {
+    for (size_t i = network->node_count; i-- > 0;) {
         if (network->nodes[i].origin == origin) {
             return &network->nodes[i];
         }
