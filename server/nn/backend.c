@@ -61,6 +61,9 @@ const struct conv_backend *backend_conv(const struct conv_shape *s, enum conv_pa
     if (backend_choice() == BACKEND_BLAS) {
         return backend_blas();
     }
+    if (backend_depthwise()->supports(s, pass)) {
+        return backend_depthwise();
+    }
     if (winograd != NULL && winograd->supports(s, pass) &&
         winograd_pays(by_data ? s->out_channels : s->channels, by_data ? s->channels : s->out_channels,
                       by_data ? s->height : s->out_height, by_data ? s->width : s->out_width)) {

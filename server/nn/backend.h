@@ -25,12 +25,16 @@ struct conv_backend {
     bool (*supports)(const struct conv_shape *shape, enum conv_pass pass);
     /* Floats of scratch for n samples; scratch is 64-byte aligned. */
     size_t (*scratch_floats)(const struct conv_shape *shape, size_t n, enum conv_pass pass);
-    /* y = conv(x, weight) + bias; bias (M) or NULL. */
-    void (*forward)(const struct conv_shape *shape, size_t n, const float *x, const float *weight, const float *bias,
-                    float *y, float *scratch);
+    /* Weights as the forward or by-data pass wants them, made once and handed to all its calls until the weights change. Floats
+     * of them, and making them; NULL: the passes take the weights as they are. */
+    size_t (*prepared_floats)(const struct conv_shape *shape, enum conv_pass pass);
+    void (*prepare)(const struct conv_shape *shape, enum conv_pass pass, const float *weight, float *prepared);
+    /* y = conv(x, weight) + bias; bias (M) or NULL; prepared NULL: made in scratch. */
+    void (*forward)(const struct conv_shape *shape, size_t n, const float *x, const float *weight,
+                    const float *prepared, const float *bias, float *y, float *scratch);
     /* dx = or += the gradient by x. */
-    void (*backward_data)(const struct conv_shape *shape, size_t n, const float *dy, const float *weight, float *dx,
-                          bool accumulate, float *scratch);
+    void (*backward_data)(const struct conv_shape *shape, size_t n, const float *dy, const float *weight,
+                          const float *prepared, float *dx, bool accumulate, float *scratch);
     /* dweight += the gradient by the weight. */
     void (*backward_weight)(const struct conv_shape *shape, size_t n, const float *x, const float *dy, float *dweight,
                             float *scratch);
@@ -43,6 +47,8 @@ const struct conv_backend *backend_blas(void);
 const struct conv_backend *backend_direct(enum kernels_level level);
 /* Winograd's F(4x4, 3x3) on the same machines: all passes of 3x3, one group, stride 1. */
 const struct conv_backend *backend_winograd(enum kernels_level level);
+/* One input channel a group, in plane-wide loops: all passes. */
+const struct conv_backend *backend_depthwise(void);
 
 /* What the user asked for with ONP_BACKEND (auto if unset): the fastest by our rules; im2col and OpenBLAS alone, which is the
  * reference; oneDNN wherever it has the operator. */

@@ -248,13 +248,14 @@ static size_t blas_scratch_floats(const struct conv_shape *s, size_t n, enum con
     return column_floats(&plan) + (plan.merge > 0 ? plan.m * plan.positions : 0);
 }
 
-static void blas_forward(const struct conv_shape *s, size_t n, const float *x, const float *weight, const float *bias,
-                         float *y, float *scratch) {
+static void blas_forward(const struct conv_shape *s, size_t n, const float *x, const float *weight,
+                         const float *prepared, const float *bias, float *y, float *scratch) {
     const struct kernels *k = kernels();
     const struct plan plan = make_plan(s, n);
     float *temp = scratch + column_floats(&plan);
     struct tile tile = first_tile(&plan, n);
 
+    (void)prepared;
     do {
         for (size_t g = 0; g < s->window.group; g++) {
             const size_t width = tile_width(&tile);
@@ -286,12 +287,13 @@ static void blas_forward(const struct conv_shape *s, size_t n, const float *x, c
     } while (next_tile(&plan, n, &tile));
 }
 
-static void blas_backward_data(const struct conv_shape *s, size_t n, const float *dy, const float *weight, float *dx,
-                               bool accumulate, float *scratch) {
+static void blas_backward_data(const struct conv_shape *s, size_t n, const float *dy, const float *weight,
+                               const float *prepared, float *dx, bool accumulate, float *scratch) {
     const struct plan plan = make_plan(s, n);
     float *temp = scratch + column_floats(&plan);
     struct tile tile = first_tile(&plan, n);
 
+    (void)prepared;
     if (!accumulate) {
         memset(dx, 0, n * s->channels * s->height * s->width * sizeof *dx);
     }

@@ -202,8 +202,8 @@ static size_t scratch_floats(const struct conv_shape *s, size_t n, enum conv_pas
         return direct_weight_scratch_floats(s, kernels);
     }
     make_job(s, n, pass, kernels, &job);
-    return border_floats(&job) + weight_floats(&job) + round_up(job.out_channels, job.width) +
-           job.tile_positions * job.width;
+    return border_floats(&job) + round_up(job.out_channels, job.width) + job.tile_positions * job.width +
+           weight_floats(&job);
 }
 
 static void copy_bordered(const struct job *job, const float *source, float *to) {
@@ -222,8 +222,8 @@ static void copy_bordered(const struct job *job, const float *source, float *to)
 }
 
 /* Packed: a block of `width` output channels after the other; in it the classes; in it (source channel, tap, lane). */
-static float *packed_class(const struct job *job, float *packed, size_t block, const struct tap_class *class) {
-    return packed + (block * job->tap_count + class->first) * job->source_channels * job->width;
+static size_t packed_class(const struct job *job, size_t block, const struct tap_class *class) {
+    return (block * job->tap_count + class->first) * job->source_channels * job->width;
 }
 
 /* Forward there is one class and the taps are in the order of the weight: rows of (channel, tap) become columns. */
@@ -255,7 +255,7 @@ static void pack_backward(const struct job *job, const float *weight, float *pac
                                     job->width, false);
             for (size_t i = 0; i < job->class_count; i++) {
                 const struct tap_class *class = &job->classes[i];
-                float *to = packed_class(job, packed, c / job->width, class) + m * class->taps * job->width;
+                float *to = packed + packed_class(job, c / job->width, class) + m * class->taps * job->width;
                 for (size_t t = 0; t < class->taps; t++, to += job->width) {
                     memcpy(to, lines + class->tap[t] * job->width, job->width * sizeof *to);
                 }
@@ -350,12 +350,20 @@ static bool next_strip(const struct job *job, struct strip *strip) {
     return strip->first < job->n;
 }
 
-static void run_job(const struct job *job, const float *source, const float *weight, const float *bias, float *out,
-                    bool accumulate, float *scratch) {
+static void pack(const struct job *job, const float *weight, float *packed) {
+    if (job->backward) {
+        pack_backward(job, weight, packed);
+    } else {
+        pack_forward(job, weight, packed);
+    }
+}
+
+static void run_job(const struct job *job, const float *source, const float *weight, const float *prepared,
+                    const float *bias, float *out, bool accumulate, float *scratch) {
     float *border = scratch;
-    float *packed = border + border_floats(job);
-    float *start = packed + weight_floats(job);
+    float *start = border + border_floats(job);
     float *tile = start + round_up(job->out_channels, job->width);
+    float *packed = tile + job->tile_positions * job->width; /* last: with prepared weights, nobody touches it */
 
     if (job->bordered) {
         copy_bordered(job, source, border);
@@ -365,16 +373,15 @@ static void run_job(const struct job *job, const float *source, const float *wei
     if (bias != NULL) {
         memcpy(start, bias, job->out_channels * sizeof *start);
     }
-    if (job->backward) {
-        pack_backward(job, weight, packed);
-    } else {
-        pack_forward(job, weight, packed);
+    if (prepared == NULL) {
+        pack(job, weight, packed);
+        prepared = packed;
     }
     for (size_t channel = 0; channel < job->out_channels; channel += job->width) {
         struct strip strip = {.first = 0};
         while (next_strip(job, &strip)) {
             for (size_t i = 0; i < job->class_count; i++) {
-                const float *w = packed_class(job, packed, channel / job->width, &job->classes[i]);
+                const float *w = prepared + packed_class(job, channel / job->width, &job->classes[i]);
                 run_class(job, &job->classes[i], &strip, source, w, start + channel, tile);
             }
             store_tile(job, &strip, tile, channel, accumulate, out);
@@ -382,24 +389,47 @@ static void run_job(const struct job *job, const float *source, const float *wei
     }
 }
 
+static size_t prepared_floats(const struct conv_shape *s, enum conv_pass pass, const struct conv_kernels *kernels) {
+    struct job job;
+
+    make_job(s, 1, pass, kernels, &job);
+    return weight_floats(&job);
+}
+
+static void prepare(const struct conv_shape *s, enum conv_pass pass, const struct conv_kernels *kernels,
+                    const float *weight, float *prepared) {
+    struct job job;
+
+    make_job(s, 1, pass, kernels, &job);
+    pack(&job, weight, prepared);
+}
+
 static size_t avx2_scratch_floats(const struct conv_shape *s, size_t n, enum conv_pass pass) {
     return scratch_floats(s, n, pass, conv_kernels_avx2());
 }
 
-static void avx2_forward(const struct conv_shape *s, size_t n, const float *x, const float *weight, const float *bias,
-                         float *y, float *scratch) {
+static size_t avx2_prepared_floats(const struct conv_shape *s, enum conv_pass pass) {
+    return prepared_floats(s, pass, conv_kernels_avx2());
+}
+
+static void avx2_prepare(const struct conv_shape *s, enum conv_pass pass, const float *weight, float *prepared) {
+    prepare(s, pass, conv_kernels_avx2(), weight, prepared);
+}
+
+static void avx2_forward(const struct conv_shape *s, size_t n, const float *x, const float *weight,
+                         const float *prepared, const float *bias, float *y, float *scratch) {
     struct job job;
 
     make_job(s, n, CONV_FORWARD, conv_kernels_avx2(), &job);
-    run_job(&job, x, weight, bias, y, false, scratch);
+    run_job(&job, x, weight, prepared, bias, y, false, scratch);
 }
 
-static void avx2_backward_data(const struct conv_shape *s, size_t n, const float *dy, const float *weight, float *dx,
-                               bool accumulate, float *scratch) {
+static void avx2_backward_data(const struct conv_shape *s, size_t n, const float *dy, const float *weight,
+                               const float *prepared, float *dx, bool accumulate, float *scratch) {
     struct job job;
 
     make_job(s, n, CONV_BACKWARD_DATA, conv_kernels_avx2(), &job);
-    run_job(&job, dy, weight, NULL, dx, accumulate, scratch);
+    run_job(&job, dy, weight, prepared, NULL, dx, accumulate, scratch);
 }
 
 static void avx2_backward_weight(const struct conv_shape *s, size_t n, const float *x, const float *dy, float *dweight,
@@ -411,20 +441,28 @@ static size_t avx512_scratch_floats(const struct conv_shape *s, size_t n, enum c
     return scratch_floats(s, n, pass, conv_kernels_avx512());
 }
 
-static void avx512_forward(const struct conv_shape *s, size_t n, const float *x, const float *weight, const float *bias,
-                           float *y, float *scratch) {
+static size_t avx512_prepared_floats(const struct conv_shape *s, enum conv_pass pass) {
+    return prepared_floats(s, pass, conv_kernels_avx512());
+}
+
+static void avx512_prepare(const struct conv_shape *s, enum conv_pass pass, const float *weight, float *prepared) {
+    prepare(s, pass, conv_kernels_avx512(), weight, prepared);
+}
+
+static void avx512_forward(const struct conv_shape *s, size_t n, const float *x, const float *weight,
+                           const float *prepared, const float *bias, float *y, float *scratch) {
     struct job job;
 
     make_job(s, n, CONV_FORWARD, conv_kernels_avx512(), &job);
-    run_job(&job, x, weight, bias, y, false, scratch);
+    run_job(&job, x, weight, prepared, bias, y, false, scratch);
 }
 
-static void avx512_backward_data(const struct conv_shape *s, size_t n, const float *dy, const float *weight, float *dx,
-                                 bool accumulate, float *scratch) {
+static void avx512_backward_data(const struct conv_shape *s, size_t n, const float *dy, const float *weight,
+                                 const float *prepared, float *dx, bool accumulate, float *scratch) {
     struct job job;
 
     make_job(s, n, CONV_BACKWARD_DATA, conv_kernels_avx512(), &job);
-    run_job(&job, dy, weight, NULL, dx, accumulate, scratch);
+    run_job(&job, dy, weight, prepared, NULL, dx, accumulate, scratch);
 }
 
 static void avx512_backward_weight(const struct conv_shape *s, size_t n, const float *x, const float *dy,
@@ -436,12 +474,16 @@ const struct conv_backend *backend_direct(enum kernels_level level) {
     static const struct conv_backend avx2 = {.name = "direct avx2",
                                              .supports = direct_supports,
                                              .scratch_floats = avx2_scratch_floats,
+                                             .prepared_floats = avx2_prepared_floats,
+                                             .prepare = avx2_prepare,
                                              .forward = avx2_forward,
                                              .backward_data = avx2_backward_data,
                                              .backward_weight = avx2_backward_weight};
     static const struct conv_backend avx512 = {.name = "direct avx512",
                                                .supports = direct_supports,
                                                .scratch_floats = avx512_scratch_floats,
+                                               .prepared_floats = avx512_prepared_floats,
+                                               .prepare = avx512_prepare,
                                                .forward = avx512_forward,
                                                .backward_data = avx512_backward_data,
                                                .backward_weight = avx512_backward_weight};

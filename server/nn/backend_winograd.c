@@ -23,7 +23,9 @@ enum {
     TAPS = 9,
     LANES_MAX = 16,
     STRIP_TILES = 28,          /* two blocks of products */
-    STRIP_FLOATS = 160 * 1024, /* or fewer, so that the input of a strip stays in level 2 */
+    STRIP_FLOATS = 160 * 1024, /* or fewer, so that the input of a strip stays in level 2; if these are too few: */
+    LONG_TILES = 56,           /* strips over which the weights, which are read once a strip, pay */
+    GROUP_FLOATS = 1024 * 1024 /* products of all 36 kept at a time */
 };
 
 struct job {
@@ -37,6 +39,7 @@ struct job {
     size_t strip_rows;    /* tile rows of a strip, if it is a part of one sample */
     size_t strip_samples; /* or whole samples of a strip; 0: a part of one */
     size_t strip_tiles;
+    size_t group;                    /* blocks of output channels multiplied together, point by point */
     size_t line;                     /* source channels rounded up to whole vectors */
     size_t wide, width;              /* vectors and channels of a full block */
     size_t input_step, product_step; /* floats between the 36 */
@@ -57,6 +60,14 @@ static size_t round_up(size_t value, size_t multiple) {
 
 static size_t smaller(size_t a, size_t b) {
     return a < b ? a : b;
+}
+
+static size_t block_count(const struct job *job) {
+    return (job->out_channels + job->width - 1) / job->width;
+}
+
+static size_t weight_floats(const struct job *job) {
+    return block_count(job) * POINTS * job->source_channels * job->width;
 }
 
 static void make_job(const struct conv_shape *s, size_t n, enum conv_pass pass, const struct conv_kernels *kernels,
@@ -82,7 +93,8 @@ static void make_job(const struct conv_shape *s, size_t n, enum conv_pass pass, 
     job->width = job->wide * kernels->lanes;
 
     size_t most = STRIP_FLOATS / POINTS / job->line;
-    most = most < kernels->positions_max ? kernels->positions_max : smaller(most, STRIP_TILES);
+    const bool is_long = most < STRIP_TILES;
+    most = is_long ? LONG_TILES : STRIP_TILES;
     if (job->rows * job->columns <= most) {
         job->strip_samples = smaller(n, most / (job->rows * job->columns));
         job->strip_rows = job->rows;
@@ -95,6 +107,8 @@ static void make_job(const struct conv_shape *s, size_t n, enum conv_pass pass, 
     /* The 36 must not fall on the same set of the cache. */
     job->input_step = job->strip_tiles * job->line + LANES_MAX;
     job->product_step = job->strip_tiles * job->width + LANES_MAX;
+    job->group = is_long ? GROUP_FLOATS / (POINTS * job->product_step) : 1;
+    job->group = job->group > 0 ? smaller(job->group, block_count(job)) : 1;
 }
 
 static bool winograd_supports(const struct conv_shape *s, enum conv_pass pass) {
@@ -115,14 +129,14 @@ static bool winograd_supports(const struct conv_shape *s, enum conv_pass pass) {
 /* Lays the workspace out from `scratch` (which may be NULL); returns its size in floats. */
 static size_t make_workspace(const struct job *job, float *scratch, struct workspace *w) {
     const size_t samples = job->strip_samples > 0 ? job->strip_samples : 1;
-    const size_t blocks = round_up(job->out_channels, job->width) / job->width;
     const size_t floats[] = {samples * job->source_height * job->source_width * job->line,
                              POINTS * job->input_step,
-                             blocks * POINTS * job->source_channels * job->width,
-                             POINTS * job->product_step,
+                             job->group * POINTS * job->product_step,
                              job->strip_tiles * TILE * TILE * job->width,
-                             blocks * job->width};
-    float **const parts[] = {&w->lines, &w->input, &w->weights, &w->products, &w->patch, &w->bias};
+                             block_count(job) * job->width,
+                             weight_floats(job)};
+    /* Weights last: nobody touches them there if they are prepared. */
+    float **const parts[] = {&w->lines, &w->input, &w->products, &w->patch, &w->bias, &w->weights};
     size_t used = 0;
 
     for (size_t i = 0; i < sizeof floats / sizeof floats[0]; i++) {
@@ -194,20 +208,24 @@ static void transform_strip(const struct job *job, const struct strip *strip, co
     }
 }
 
-/* All tiles of a strip times one block of output channels. */
-static void multiply(const struct job *job, size_t tiles, const float *input, const float *weights, float *products) {
+/* All tiles of a strip times some blocks of output channels. */
+static void multiply(const struct job *job, size_t tiles, size_t blocks, const float *input, const float *weights,
+                     float *products) {
     const size_t most = job->kernels->positions_max;
     const size_t parts = (tiles + most - 1) / most;
 
     for (size_t f = 0; f < POINTS; f++) {
         const float *x = input + f * job->input_step;
-        float *y = products + f * job->product_step;
-        size_t at = 0;
-        for (size_t p = 0; p < parts; p++) {
-            const size_t count = (tiles - at + parts - p - 1) / (parts - p); /* about equal parts */
-            job->kernels->winograd_product(job->wide, count, job->source_channels, x + at * job->line, job->line,
-                                           weights + f * job->source_channels * job->width, y + at * job->width);
-            at += count;
+        for (size_t b = 0; b < blocks; b++) {
+            const float *w = weights + (b * POINTS + f) * job->source_channels * job->width;
+            float *y = products + (b * POINTS + f) * job->product_step;
+            size_t at = 0;
+            for (size_t p = 0; p < parts; p++) {
+                const size_t count = (tiles - at + parts - p - 1) / (parts - p); /* about equal parts */
+                job->kernels->winograd_product(job->wide, count, job->source_channels, x + at * job->line, job->line, w,
+                                               y + at * job->width);
+                at += count;
+            }
         }
     }
 }
@@ -263,8 +281,9 @@ static bool next_strip(const struct job *job, struct strip *strip) {
     return strip->first < job->n;
 }
 
-static void run_job(const struct job *job, const float *source, const float *weight, const float *bias, float *out,
-                    bool accumulate, float *scratch) {
+static void run_job(const struct job *job, const float *source, const float *weight, const float *prepared,
+                    const float *bias, float *out, bool accumulate, float *scratch) {
+    const size_t blocks = block_count(job);
     struct strip strip = {.first = 0};
     struct workspace w;
 
@@ -273,17 +292,24 @@ static void run_job(const struct job *job, const float *source, const float *wei
     if (bias != NULL) {
         memcpy(w.bias, bias, job->out_channels * sizeof *w.bias);
     }
-    prepare_weights(job, weight, w.weights);
+    if (prepared == NULL) {
+        prepare_weights(job, weight, w.weights);
+        prepared = w.weights;
+    }
     while (next_strip(job, &strip)) {
         const size_t tiles = strip.samples * (strip.end - strip.begin) * job->columns;
         if (strip.begin == 0) {
             prepare_lines(job, &strip, source, w.lines);
         }
         transform_strip(job, &strip, w.lines, w.input);
-        for (size_t m = 0; m < job->out_channels; m += job->width) {
-            multiply(job, tiles, w.input, w.weights + m * POINTS * job->source_channels, w.products);
-            transform_back(job, &strip, w.products, w.bias + m, w.patch);
-            store(job, &strip, w.patch, m, accumulate, out);
+        for (size_t block = 0; block < blocks; block += job->group) {
+            const size_t some = smaller(blocks - block, job->group), first = block * job->width;
+            multiply(job, tiles, some, w.input, prepared + first * POINTS * job->source_channels, w.products);
+            for (size_t b = 0; b < some; b++) {
+                const size_t m = first + b * job->width;
+                transform_back(job, &strip, w.products + b * POINTS * job->product_step, w.bias + m, w.patch);
+                store(job, &strip, w.patch, m, accumulate, out);
+            }
         }
     }
 }
@@ -368,7 +394,7 @@ static void run_weight_job(const struct job *job, const float *x, const float *d
     struct workspace w;
 
     make_workspace(job, scratch, &w);
-    memset(w.weights, 0, round_up(job->out_channels, job->width) * POINTS * job->source_channels * sizeof *w.weights);
+    memset(w.weights, 0, weight_floats(job) * sizeof *w.weights);
     while (next_strip(job, &strip)) {
         const size_t tiles = strip.samples * (strip.end - strip.begin) * job->columns;
         if (strip.begin == 0) {
@@ -393,24 +419,47 @@ static size_t job_scratch_floats(const struct conv_shape *s, size_t n, enum conv
     return make_workspace(&job, NULL, &w);
 }
 
+static size_t prepared_floats(const struct conv_shape *s, enum conv_pass pass, const struct conv_kernels *kernels) {
+    struct job job;
+
+    make_job(s, 1, pass, kernels, &job);
+    return weight_floats(&job);
+}
+
+static void prepare(const struct conv_shape *s, enum conv_pass pass, const struct conv_kernels *kernels,
+                    const float *weight, float *prepared) {
+    struct job job;
+
+    make_job(s, 1, pass, kernels, &job);
+    prepare_weights(&job, weight, prepared);
+}
+
 static size_t avx2_scratch_floats(const struct conv_shape *s, size_t n, enum conv_pass pass) {
     return winograd_supports(s, pass) ? job_scratch_floats(s, n, pass, conv_kernels_avx2()) : 0;
 }
 
-static void avx2_forward(const struct conv_shape *s, size_t n, const float *x, const float *weight, const float *bias,
-                         float *y, float *scratch) {
+static size_t avx2_prepared_floats(const struct conv_shape *s, enum conv_pass pass) {
+    return prepared_floats(s, pass, conv_kernels_avx2());
+}
+
+static void avx2_prepare(const struct conv_shape *s, enum conv_pass pass, const float *weight, float *prepared) {
+    prepare(s, pass, conv_kernels_avx2(), weight, prepared);
+}
+
+static void avx2_forward(const struct conv_shape *s, size_t n, const float *x, const float *weight,
+                         const float *prepared, const float *bias, float *y, float *scratch) {
     struct job job;
 
     make_job(s, n, CONV_FORWARD, conv_kernels_avx2(), &job);
-    run_job(&job, x, weight, bias, y, false, scratch);
+    run_job(&job, x, weight, prepared, bias, y, false, scratch);
 }
 
-static void avx2_backward_data(const struct conv_shape *s, size_t n, const float *dy, const float *weight, float *dx,
-                               bool accumulate, float *scratch) {
+static void avx2_backward_data(const struct conv_shape *s, size_t n, const float *dy, const float *weight,
+                               const float *prepared, float *dx, bool accumulate, float *scratch) {
     struct job job;
 
     make_job(s, n, CONV_BACKWARD_DATA, conv_kernels_avx2(), &job);
-    run_job(&job, dy, weight, NULL, dx, accumulate, scratch);
+    run_job(&job, dy, weight, prepared, NULL, dx, accumulate, scratch);
 }
 
 static void avx2_backward_weight(const struct conv_shape *s, size_t n, const float *x, const float *dy, float *dweight,
@@ -425,20 +474,28 @@ static size_t avx512_scratch_floats(const struct conv_shape *s, size_t n, enum c
     return winograd_supports(s, pass) ? job_scratch_floats(s, n, pass, conv_kernels_avx512()) : 0;
 }
 
-static void avx512_forward(const struct conv_shape *s, size_t n, const float *x, const float *weight, const float *bias,
-                           float *y, float *scratch) {
+static size_t avx512_prepared_floats(const struct conv_shape *s, enum conv_pass pass) {
+    return prepared_floats(s, pass, conv_kernels_avx512());
+}
+
+static void avx512_prepare(const struct conv_shape *s, enum conv_pass pass, const float *weight, float *prepared) {
+    prepare(s, pass, conv_kernels_avx512(), weight, prepared);
+}
+
+static void avx512_forward(const struct conv_shape *s, size_t n, const float *x, const float *weight,
+                           const float *prepared, const float *bias, float *y, float *scratch) {
     struct job job;
 
     make_job(s, n, CONV_FORWARD, conv_kernels_avx512(), &job);
-    run_job(&job, x, weight, bias, y, false, scratch);
+    run_job(&job, x, weight, prepared, bias, y, false, scratch);
 }
 
-static void avx512_backward_data(const struct conv_shape *s, size_t n, const float *dy, const float *weight, float *dx,
-                                 bool accumulate, float *scratch) {
+static void avx512_backward_data(const struct conv_shape *s, size_t n, const float *dy, const float *weight,
+                                 const float *prepared, float *dx, bool accumulate, float *scratch) {
     struct job job;
 
     make_job(s, n, CONV_BACKWARD_DATA, conv_kernels_avx512(), &job);
-    run_job(&job, dy, weight, NULL, dx, accumulate, scratch);
+    run_job(&job, dy, weight, prepared, NULL, dx, accumulate, scratch);
 }
 
 static void avx512_backward_weight(const struct conv_shape *s, size_t n, const float *x, const float *dy,
@@ -453,12 +510,16 @@ const struct conv_backend *backend_winograd(enum kernels_level level) {
     static const struct conv_backend avx2 = {.name = "winograd avx2",
                                              .supports = winograd_supports,
                                              .scratch_floats = avx2_scratch_floats,
+                                             .prepared_floats = avx2_prepared_floats,
+                                             .prepare = avx2_prepare,
                                              .forward = avx2_forward,
                                              .backward_data = avx2_backward_data,
                                              .backward_weight = avx2_backward_weight};
     static const struct conv_backend avx512 = {.name = "winograd avx512",
                                                .supports = winograd_supports,
                                                .scratch_floats = avx512_scratch_floats,
+                                               .prepared_floats = avx512_prepared_floats,
+                                               .prepare = avx512_prepare,
                                                .forward = avx512_forward,
                                                .backward_data = avx512_backward_data,
                                                .backward_weight = avx512_backward_weight};

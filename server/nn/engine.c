@@ -11,8 +11,9 @@
 #include "server/nn/engine_private.h"
 
 enum {
-    CHUNK_MAX = 32,
-    CHUNK_BYTES = 4 << 20, /* live activations of a chunk: about what stays in a core's share of the caches */
+    CHUNK_MAX = 16,
+    CHUNK_BYTES = 40 << 20, /* live activations of a chunk; more samples use the weights of deep layers better */
+    PREPARED_BYTES = 768 << 20,
     LANES_MIN = 2,
     LANES_MAX = 16,
     LANES_BYTES = 256 << 20 /* all lanes together, unless LANES_MIN need more */
@@ -206,6 +207,11 @@ enum status engine_new(const struct network *network, struct pool *pool, const s
     if (status == STATUS_OK) {
         status = new_programs(engine, options->rank, error);
     }
+    if (status == STATUS_OK) {
+        const size_t limit = options->max_bytes, used = engine->bytes;
+        const size_t rest = limit == 0 ? SIZE_MAX : limit > used ? limit - used : 0;
+        status = engine_prepared_new(engine, rest < PREPARED_BYTES ? rest : PREPARED_BYTES, error);
+    }
     if (status != STATUS_OK) {
         goto fail;
     }
@@ -228,6 +234,7 @@ void engine_free(struct engine *engine) {
     backend_dnnl_program_free(engine->rank_program);
     backend_dnnl_program_free(engine->program);
     mem_free(engine->lanes);
+    engine_prepared_free(engine);
     mem_free(engine->read_until);
     mem_free(engine->param_offset);
     mem_free(engine->pass);
@@ -336,11 +343,9 @@ static void mark_live(struct engine *engine, const struct engine_run *run) {
 
 /* The program of this run, its weights up to date. */
 static void choose_program(struct engine *engine, const struct engine_run *run) {
-    const bool plain = run->loss != NULL || run->train || run->tap != NULL || run->start != NULL || run->save_count > 0;
+    const bool plain = run->loss != NULL || run->train || run->tap != NULL || run->start != NULL || run->saves != NULL;
 
-    engine->active = plain                                      ? NULL
-                     : run->rank && engine->rank_program != NULL ? engine->rank_program
-                                                                 : engine->program;
+    engine->active = plain ? NULL : run->rank && engine->rank_program != NULL ? engine->rank_program : engine->program;
     if (engine->active != NULL) {
         backend_dnnl_program_prepare(engine->active, engine->pool, run->mask, run->fill);
     }
@@ -429,6 +434,7 @@ enum status engine_run(struct engine *engine, const struct engine_run *run, stru
     atomic_store(&engine->first_bad, SIZE_MAX);
     mark_live(engine, run);
     mark_pass(engine, run);
+    engine_prepare(engine);
     choose_program(engine, run);
     if (engine->used_lanes > 0) {
         pool_run(engine->pool, engine->used_lanes, lane_task, engine);

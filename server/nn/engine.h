@@ -15,7 +15,7 @@
 struct engine;
 
 struct engine_options {
-    size_t chunk;           /* samples a chunk; 0: chosen by the network's size (a power of two, 1 to 32) */
+    size_t chunk;           /* samples a chunk; 0: chosen by the network's size (a power of two, 1 to 16) */
     bool backward;          /* plan for backward as well */
     const bool *wants_grad; /* with backward: one a value; constants whose gradient is wanted. NULL: none */
     size_t max_bytes;       /* limit on all arenas together; 0: none */
@@ -73,7 +73,7 @@ struct engine_run {
 
     /* Prefixes, for runs without loss, train and tap. `start`: the run begins at this node from a state that an earlier run saved
      * for the same samples, with the same mask and fill before the cut; input and fill_input are then not looked at, and
-     * the logits are those of a full run bit for bit. `saves`: states to write, by rising node, each behind `start`; their
+     * the logits are those of a full run with `saves` bit for bit. `saves`: states to write, by rising node, each behind `start`; their
      * contents are undefined if the run fails. */
     const struct engine_cut *start;
     const struct engine_cut *saves;

@@ -87,6 +87,7 @@ static void forward_node(struct engine *engine, struct engine_workspace *workspa
     }
     struct op_args args = make_args(engine, workspace, index, n);
     args.scratch = buffer_or_null(engine, workspace, step->scratch);
+    args.prepared = engine->prepared[2 * index].floats;
     step->op->forward(&args);
     workspace->read[node->output] = args.out;
     if (node->op == OP_BATCH_NORM && run->train && run->batch_stats != NULL) {
@@ -128,8 +129,8 @@ bool engine_forward_chunk(struct engine *engine, struct engine_workspace *worksp
         if (saved < run->save_count && run->saves[saved].node == i) {
             pass_cut(engine, workspace, &run->saves[saved++], first, n, true);
         }
-        if (engine->active != NULL && backend_dnnl_program_step(engine->active, thread, i, n, workspace->read,
-                                                                workspace->write)) {
+        if (engine->active != NULL &&
+            backend_dnnl_program_step(engine->active, thread, i, n, workspace->read, workspace->write)) {
             continue;
         }
         forward_node(engine, workspace, i, first, n);
@@ -172,6 +173,7 @@ static void backward_node(struct engine *engine, struct engine_workspace *worksp
         workspace->din[k] = constant ? lane + engine->param_offset[value] : workspace->grad[value];
     }
     args.scratch = buffer_or_null(engine, workspace, step->scratch_backward);
+    args.prepared = engine->prepared[2 * index + 1].floats;
     args.mask_grad = mask_grad;
     args.dout = workspace->grad[node->output];
     args.din = workspace->din;

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "server/nn/backend_dnnl_program.h"
 #include "server/nn/engine.h"
@@ -18,6 +19,12 @@ struct engine_workspace {
     float **grad;       /* one a value: its gradient; NULL where none is planned */
     const float **in;   /* arguments of the node at work, plan->max_inputs each */
     float **din;
+};
+
+/* What a row's prepare() made for one direction of one node. */
+struct engine_prepared {
+    float *floats;    /* NULL: nothing to make, or no memory for it */
+    uint64_t version; /* hash of the constants it was made of; 0: not made yet */
 };
 
 struct engine {
@@ -38,6 +45,9 @@ struct engine {
     float *lanes;         /* (lane_count, lane_floats); NULL when forward only */
     size_t *param_offset; /* one a value: its place in a lane; PLAN_NONE if not wanted */
 
+    struct engine_prepared *prepared; /* two a node: forward, backward */
+    float *prepared_block;            /* where they lie */
+
     /* State of the run in progress; read-only for the threads but for the atomics. */
     const struct engine_run *run;
     struct backend_dnnl_program *active; /* NULL: the rows run */
@@ -49,6 +59,12 @@ struct engine {
     atomic_bool cancelled;
     atomic_size_t first_bad; /* lowest sample with non-finite logits; SIZE_MAX without */
 };
+
+/* Plans for what rows prepare, as far as max_bytes go; released by engine_prepared_free() (which accepts an engine without). */
+enum status engine_prepared_new(struct engine *engine, size_t max_bytes, struct error *error);
+void engine_prepared_free(struct engine *engine);
+/* Before the chunks of a run: makes anew what this run uses and what is not of the constants as they are. */
+void engine_prepare(struct engine *engine);
 
 /* Whether a value is part of the state at the cut before `node`. */
 bool engine_value_crosses(const struct engine *engine, size_t value, size_t node);

@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 enum kernels_level { KERNELS_PORTABLE, KERNELS_AVX2, KERNELS_AVX512, KERNELS_LEVELS };
 
@@ -29,6 +30,13 @@ struct kernels {
     void (*sub)(size_t count, const float *a, size_t a_step, const float *b, size_t b_step, float *y);
     void (*mul)(size_t count, const float *a, size_t a_step, const float *b, size_t b_step, float *y);
     void (*div)(size_t count, const float *a, size_t a_step, const float *b, size_t b_step, float *y);
+    /* y[i] = start + sum over t of w[t] x[t][i]. */
+    void (*taps)(size_t count, size_t taps, const float *const *x, const float *w, float start, float *y);
+    /* y = the larger of y and x[i step]; a NaN is larger than all. */
+    void (*larger)(size_t count, const float *x, size_t step, float *y);
+    /* The same with the place of the first largest: place[i] becomes at + i step where x[i step] is larger than y[i], or where
+     * place[i] is negative. */
+    void (*larger_at)(size_t count, const float *x, size_t step, int32_t at, float *y, int32_t *place);
 };
 
 /* The best table this machine runs. */

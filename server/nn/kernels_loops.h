@@ -112,6 +112,69 @@ LOOP_BINARY(loop_sub, -)
 LOOP_BINARY(loop_mul, *)
 LOOP_BINARY(loop_div, /)
 
+/* Sixteen floats in whatever registers there are, so that sums stay in them. */
+typedef float loop_vector __attribute__((vector_size(64), aligned(4), may_alias));
+
+static void loop_taps(size_t count, size_t taps, const float *const *x, const float *w, float start, float *y) {
+    size_t i = 0;
+
+    for (; i + 2 * LOOP_LANES <= count; i += 2 * LOOP_LANES) {
+        loop_vector a = start - (loop_vector){0.0f}, b = a;
+        for (size_t t = 0; t < taps; t++) {
+            a += w[t] * *(const loop_vector *)(x[t] + i);
+            b += w[t] * *(const loop_vector *)(x[t] + i + LOOP_LANES);
+        }
+        *(loop_vector *)(y + i) = a;
+        *(loop_vector *)(y + i + LOOP_LANES) = b;
+    }
+    for (; i < count; i++) {
+        float sum = start;
+        for (size_t t = 0; t < taps; t++) {
+            sum += w[t] * x[t][i];
+        }
+        y[i] = sum;
+    }
+}
+
+/* Steps of 1 and 2 are compiled apart, since the compiler then knows how to load. */
+static inline __attribute__((always_inline)) void larger_by(size_t count, const float *restrict x, size_t step,
+                                                            float *restrict y) {
+    for (size_t i = 0; i < count; i++) {
+        const float v = x[i * step];
+        y[i] = (v > y[i]) | (v != v) ? v : y[i];
+    }
+}
+
+static void loop_larger(size_t count, const float *x, size_t step, float *y) {
+    if (step == 1) {
+        larger_by(count, x, 1, y);
+    } else if (step == 2) {
+        larger_by(count, x, 2, y);
+    } else {
+        larger_by(count, x, step, y);
+    }
+}
+
+static inline __attribute__((always_inline)) void larger_at_by(size_t count, const float *restrict x, size_t step,
+                                                               int32_t at, float *restrict y, int32_t *restrict place) {
+    for (size_t i = 0; i < count; i++) {
+        const float v = x[i * step];
+        const bool take = (v > y[i]) | ((v != v) & (y[i] == y[i])) | (place[i] < 0);
+        y[i] = take ? v : y[i];
+        place[i] = take ? at + (int32_t)(i * step) : place[i];
+    }
+}
+
+static void loop_larger_at(size_t count, const float *x, size_t step, int32_t at, float *y, int32_t *place) {
+    if (step == 1) {
+        larger_at_by(count, x, 1, at, y, place);
+    } else if (step == 2) {
+        larger_at_by(count, x, 2, at, y, place);
+    } else {
+        larger_at_by(count, x, step, at, y, place);
+    }
+}
+
 static const struct kernels loop_table = {
     .name = LOOP_TABLE_NAME,
     .relu = loop_relu,
@@ -125,6 +188,9 @@ static const struct kernels loop_table = {
     .sub = loop_sub,
     .mul = loop_mul,
     .div = loop_div,
+    .taps = loop_taps,
+    .larger = loop_larger,
+    .larger_at = loop_larger_at,
 };
 
 #endif

@@ -176,6 +176,8 @@ enum status network_with_masks(const struct network *network, const struct mask_
 
 /* The data of a constant, for reading and writing; NULL if the value is no constant. */
 float *network_constant_data(const struct network *network, size_t value);
+/* A hash of the data of a constant, as fast as memory is read, by which one who derives something from it sees that it changed. */
+uint64_t network_constant_hash(const struct network *network, size_t value);
 /* Floats in all constants. */
 size_t network_parameter_count(const struct network *network);
 /* Multiply-adds of Conv, Gemm and MatMul for one sample, of all nodes or of one; for cost estimates. */

@@ -12,9 +12,10 @@ struct op_args {
     size_t n;
     const float *const *in; /* one a node input; NULL for an omitted one */
     float *out;             /* forward: written. backward: the forward's output, valid if the row has OP_NEEDS_OUTPUT */
-    float *saved;   /* saved_floats() floats, kept from forward to backward of a chunk; NULL when forward only */
-    float *scratch; /* scratch_floats() floats, contents undefined */
-    bool train;     /* BatchNorm uses and saves the statistics of this chunk */
+    float *saved;          /* saved_floats() floats, kept from forward to backward of a chunk; NULL when forward only */
+    float *scratch;        /* scratch_floats() floats, contents undefined */
+    const float *prepared; /* what prepare() has made of the constants for this direction; NULL: nothing */
+    bool train;            /* BatchNorm uses and saves the statistics of this chunk */
 
     /* Mask nodes only; whole vectors over all units. mask NULL means all ones. */
     const float *mask; /* (units) 1 keep, 0 pruned; values between are allowed */
@@ -42,6 +43,9 @@ struct op {
     /* NULL for either: 0. */
     size_t (*scratch_floats)(const struct network *network, const struct node *node, size_t n, bool backward);
     size_t (*saved_floats)(const struct network *network, const struct node *node, size_t n);
+    /* Constants as forward, or the gradient by in[0], wants them, made once for many calls; both NULL: nothing to make. */
+    size_t (*prepared_floats)(const struct network *network, const struct node *node, bool backward);
+    void (*prepare)(const struct network *network, const struct node *node, bool backward, float *prepared);
     void (*forward)(const struct op_args *args);
     void (*backward)(const struct op_args *args);
 };

@@ -83,13 +83,28 @@ static size_t conv_scratch_floats(const struct network *network, const struct no
     return floats;
 }
 
+static size_t conv_prepared_floats(const struct network *network, const struct node *node, bool backward) {
+    const struct conv_shape s = conv_shape(network, node);
+    const enum conv_pass pass = backward ? CONV_BACKWARD_DATA : CONV_FORWARD;
+    const struct conv_backend *backend = backend_conv(&s, pass);
+
+    return backend->prepared_floats != NULL ? backend->prepared_floats(&s, pass) : 0;
+}
+
+static void conv_prepare(const struct network *network, const struct node *node, bool backward, float *prepared) {
+    const struct conv_shape s = conv_shape(network, node);
+    const enum conv_pass pass = backward ? CONV_BACKWARD_DATA : CONV_FORWARD;
+
+    backend_conv(&s, pass)->prepare(&s, pass, network->values[node->inputs[1]].data, prepared);
+}
+
 static void conv_forward(const struct op_args *args) {
     const struct conv_shape s = conv_shape(args->network, args->node);
     const float *bias = op_has_input(args->node, 2) ? args->in[2] : NULL;
 
     backend_conv(&s, CONV_FORWARD)
-        ->forward(&s, conv_samples(args->network, args->node, args->n), args->in[0], args->in[1], bias, args->out,
-                  args->scratch);
+        ->forward(&s, conv_samples(args->network, args->node, args->n), args->in[0], args->in[1], args->prepared, bias,
+                  args->out, args->scratch);
 }
 
 static void conv_backward(const struct op_args *args) {
@@ -98,7 +113,8 @@ static void conv_backward(const struct op_args *args) {
 
     if (args->din[0] != NULL) {
         backend_conv(&s, CONV_BACKWARD_DATA)
-            ->backward_data(&s, n, args->dout, args->in[1], args->din[0], args->accumulate[0], args->scratch);
+            ->backward_data(&s, n, args->dout, args->in[1], args->prepared, args->din[0], args->accumulate[0],
+                            args->scratch);
     }
     if (args->din[1] != NULL) {
         backend_conv(&s, CONV_BACKWARD_WEIGHT)
@@ -116,5 +132,7 @@ const struct op op_row_conv = {.name = "Conv",
                                .flags = OP_NEEDS_INPUT,
                                .infer = conv_infer,
                                .scratch_floats = conv_scratch_floats,
+                               .prepared_floats = conv_prepared_floats,
+                               .prepare = conv_prepare,
                                .forward = conv_forward,
                                .backward = conv_backward};

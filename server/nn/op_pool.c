@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "server/nn/kernels.h"
 #include "server/nn/op_rows.h"
 
 struct pool_view { /* `planes` images (height, width) to (out_height, out_width) */
@@ -45,6 +46,11 @@ static enum status pool_infer(const struct network *network, const struct node *
         return op_refuse(node, error, STATUS_UNSUPPORTED, "got an input of shape %s, expected [N, C, H, W]",
                          shape_text(x, text));
     }
+    if (x->dim[2] > INT32_MAX / x->dim[3]) { /* places in a plane are counted in 32 bits */
+        char text[SHAPE_TEXT_SIZE];
+        return op_refuse(node, error, STATUS_LIMIT, "got an input of shape %s, expected less than 2^31 pixels",
+                         shape_text(x, text));
+    }
     status = op_check_window(node, x, size, error);
     for (size_t d = 0; d < 2 && status == STATUS_OK; d++) {
         status = check_taps(node, d, x->dim[2 + d], size[d], error);
@@ -77,34 +83,47 @@ static void window_taps(const struct window_attr *w, size_t side, size_t in, siz
     *position = start + *first * step - pad;
 }
 
-/* Index of the (first) largest value of a window in its plane; a NaN counts as the largest, so that it is not lost. */
-static size_t window_argmax(const struct window_attr *w, const struct pool_view *v, const float *x, size_t oh,
-                            size_t ow) {
-    size_t h0, h1, row, w0, w1, column;
+/* The output columns [*low, *high) whose tap j lies in the image, and the image column of the first. */
+static void tap_columns(const struct window_attr *w, const struct pool_view *v, size_t j, size_t *low, size_t *high,
+                        size_t *column) {
+    const size_t tap = j * w->dilation[1], pad = w->pad_begin[1], stride = w->stride[1];
 
-    window_taps(w, 0, v->height, oh, &h0, &h1, &row);
-    window_taps(w, 1, v->width, ow, &w0, &w1, &column);
-    size_t best = row * v->width + column;
-    for (size_t i = h0; i < h1; i++, row += w->dilation[0]) {
-        size_t at = row * v->width + column;
-        for (size_t j = w0; j < w1; j++, at += w->dilation[1]) {
-            if (x[at] > x[best] || (isnan(x[at]) && !isnan(x[best]))) {
-                best = at;
-            }
-        }
-    }
-    return best;
+    *low = tap >= pad ? 0 : (pad - tap + stride - 1) / stride;
+    *high = v->width + pad > tap ? (v->width + pad - tap - 1) / stride + 1 : 0;
+    *high = *high < v->out_width ? *high : v->out_width;
+    *low = *low < *high ? *low : *high;
+    *column = *low < *high ? *low * stride + tap - pad : 0;
 }
 
+/* For a row of the input, or of outputs and their places in backward. */
+static size_t max_pool_scratch(const struct network *network, const struct node *node, size_t n, bool backward) {
+    const struct shape *x = op_in_shape(network, node, 0);
+
+    (void)n;
+    return (backward ? 2 : 1) * (x->dim[3] + node->attr.window.pad_begin[1] + node->attr.window.pad_end[1] + 1);
+}
+
+/* The maxima of the rows of a window first, then those of its columns; a NaN counts as the largest, so that it is not lost. */
 static void max_pool_forward(const struct op_args *args) {
+    const struct kernels *k = kernels();
+    const struct window_attr *w = &args->node->attr.window;
     const struct pool_view v = pool_view(args);
     const float *x = args->in[0];
-    float *y = args->out;
+    float *y = args->out, *line = args->scratch;
 
     for (size_t p = 0; p < v.planes; p++, x += v.height * v.width) {
-        for (size_t oh = 0; oh < v.out_height; oh++) {
-            for (size_t ow = 0; ow < v.out_width; ow++) {
-                *y++ = x[window_argmax(&args->node->attr.window, &v, x, oh, ow)];
+        for (size_t oh = 0; oh < v.out_height; oh++, y += v.out_width) {
+            size_t h0, h1, row, low, high, column;
+            window_taps(w, 0, v.height, oh, &h0, &h1, &row);
+            memcpy(line, x + row * v.width, v.width * sizeof *line);
+            for (size_t i = h0 + 1; i < h1; i++) {
+                row += w->dilation[0];
+                k->larger(v.width, x + row * v.width, 1, line);
+            }
+            k->fill(v.out_width, -INFINITY, y);
+            for (size_t j = 0; j < w->kernel[1]; j++) {
+                tap_columns(w, &v, j, &low, &high, &column);
+                k->larger(high - low, line + column, w->stride[1], y + low);
             }
         }
     }
@@ -116,20 +135,34 @@ static void clear_gradient(const struct op_args *args) {
     }
 }
 
+/* The gradient goes to the first of the largest values of each window. */
 static void max_pool_backward(const struct op_args *args) {
+    const struct kernels *k = kernels();
+    const struct window_attr *w = &args->node->attr.window;
     const struct pool_view v = pool_view(args);
-    const float *x = args->in[0];
-    const float *dy = args->dout;
-    float *dx = args->din[0];
+    const float *x = args->in[0], *dy = args->dout;
+    float *dx = args->din[0], *best = args->scratch;
+    int32_t *place = (int32_t *)(void *)(args->scratch + v.out_width);
 
     if (dx == NULL) {
         return;
     }
     clear_gradient(args);
     for (size_t p = 0; p < v.planes; p++, x += v.height * v.width, dx += v.height * v.width) {
-        for (size_t oh = 0; oh < v.out_height; oh++) {
+        for (size_t oh = 0; oh < v.out_height; oh++, dy += v.out_width) {
+            size_t h0, h1, row, low, high, column;
+            window_taps(w, 0, v.height, oh, &h0, &h1, &row);
+            k->fill(v.out_width, -INFINITY, best);
+            memset(place, -1, v.out_width * sizeof *place);
+            for (size_t i = h0; i < h1; i++, row += w->dilation[0]) {
+                for (size_t j = 0; j < w->kernel[1]; j++) {
+                    tap_columns(w, &v, j, &low, &high, &column);
+                    k->larger_at(high - low, x + row * v.width + column, w->stride[1],
+                                 (int32_t)(row * v.width + column), best + low, place + low);
+                }
+            }
             for (size_t ow = 0; ow < v.out_width; ow++) {
-                dx[window_argmax(&args->node->attr.window, &v, x, oh, ow)] += *dy++;
+                dx[place[ow]] += dy[ow];
             }
         }
     }
@@ -213,6 +246,7 @@ static void average_pool_backward(const struct op_args *args) {
 const struct op op_row_max_pool = {.name = "MaxPool",
                                    .flags = OP_NEEDS_INPUT,
                                    .infer = pool_infer,
+                                   .scratch_floats = max_pool_scratch,
                                    .forward = max_pool_forward,
                                    .backward = max_pool_backward};
 const struct op op_row_average_pool = {

@@ -45,6 +45,8 @@ struct prefix_cache {
     size_t cut_count;
     struct entry entries[ENTRIES_MAX];
     struct key history[HISTORY];
+    uint64_t version; /* hash of all constants */
+    size_t met;       /* runs since then: how far the history goes back */
     size_t runs, saved;
     double work; /* sum over runs */
 };
@@ -215,7 +217,7 @@ static struct entry *make_room(struct prefix_cache *cache, size_t cut) {
 /* Entries for the cuts behind `start` up to which this run's masks were met before; returns how many. */
 static size_t plan_saves(struct prefix_cache *cache, const struct engine_run *run, const struct entry *start,
                          struct engine_cut *saves, struct entry **entries) {
-    const size_t remembered = cache->runs - 1 < HISTORY ? cache->runs - 1 : HISTORY;
+    const size_t remembered = cache->met < HISTORY ? cache->met : HISTORY;
     size_t met = 0, count = 0;
 
     for (size_t i = 0; i < remembered; i++) {
@@ -234,6 +236,27 @@ static size_t plan_saves(struct prefix_cache *cache, const struct engine_run *ru
     return count;
 }
 
+/* Forgets everything if the network is not what it was. */
+static void check_constants(struct prefix_cache *cache) {
+    uint64_t version = 0;
+
+    for (size_t v = 0; v < cache->network->value_count; v++) {
+        if (cache->network->values[v].kind == VALUE_CONSTANT) {
+            version = version * 31 + network_constant_hash(cache->network, v);
+        }
+    }
+    if (version == cache->version) {
+        return;
+    }
+    cache->version = version;
+    cache->met = 0;
+    for (size_t i = 0; i < ENTRIES_MAX; i++) {
+        if (cache->entries[i].state != NULL) {
+            drop(cache, &cache->entries[i]);
+        }
+    }
+}
+
 enum status prefix_cache_run(struct prefix_cache *cache, const struct engine_run *run, struct error *error) {
     struct engine_run cut = *run;
     struct engine_cut from, saves[CUTS_MAX];
@@ -244,6 +267,7 @@ enum status prefix_cache_run(struct prefix_cache *cache, const struct engine_run
                          "failed to run network from its prefix: got %zu samples and %s mask, expected %zu and a mask",
                          run->count, run->mask == NULL ? "no" : "a", cache->count);
     }
+    check_constants(cache);
     cache->runs++;
     struct entry *start = find_start(cache, run);
     if (start != NULL) {
@@ -252,16 +276,16 @@ enum status prefix_cache_run(struct prefix_cache *cache, const struct engine_run
         cut.start = &from;
     }
     cut.save_count = plan_saves(cache, run, start, saves, saved);
-    cut.saves = saves;
+    cut.saves = cache->cut_count > 0 ? saves : NULL; /* not NULL: by the rows, like all runs that start from a state */
     const enum status status = engine_run(cache->engine, &cut, error);
     if (status != STATUS_OK) {
         for (size_t i = 0; i < cut.save_count; i++) {
             drop(cache, saved[i]);
         }
-        cache->runs--; /* its masks are not remembered */
+        cache->runs--;
         return status;
     }
-    key_set(cache, &cache->history[(cache->runs - 1) % HISTORY], run);
+    key_set(cache, &cache->history[cache->met++ % HISTORY], run);
     cache->saved += cut.save_count;
     cache->work += 1.0 - (start != NULL ? cache->cuts[start->cut].work : 0.0);
     return STATUS_OK;

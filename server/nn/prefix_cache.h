@@ -17,8 +17,8 @@ enum status prefix_cache_new(struct engine *engine, size_t count, size_t max_byt
                              struct error *error);
 void prefix_cache_free(struct prefix_cache *cache); /* accepts NULL */
 
-/* As engine_run(), for a forward run with a mask over the cache's samples: the same ones, and the same constants, in all runs
- * of a cache. start, saves and save_count are the cache's. Lack of memory for a state is no error. */
+/* As engine_run(), for a forward run with a mask over the cache's samples, the same ones in all runs of a
+ * cache; when constants of the network have changed, all states are dropped. start, saves and save_count are the cache's. Lack of memory for a state is no error. */
 enum status prefix_cache_run(struct prefix_cache *cache, const struct engine_run *run, struct error *error);
 
 struct prefix_cache_stats {

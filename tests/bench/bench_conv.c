@@ -82,13 +82,14 @@ static void setup_deinit(struct setup *s) {
     mem_free(s->bias);
 }
 
-static void run_once(const struct conv_backend *backend, struct setup *s, enum conv_pass pass, float *scratch) {
+static void run_once(const struct conv_backend *backend, struct setup *s, enum conv_pass pass, const float *prepared,
+                     float *scratch) {
     switch (pass) {
     case CONV_FORWARD:
-        backend->forward(&s->shape, s->n, s->x, s->weight, s->bias, s->y, scratch);
+        backend->forward(&s->shape, s->n, s->x, s->weight, prepared, s->bias, s->y, scratch);
         break;
     case CONV_BACKWARD_DATA:
-        backend->backward_data(&s->shape, s->n, s->y, s->weight, s->x, false, scratch);
+        backend->backward_data(&s->shape, s->n, s->y, s->weight, prepared, s->x, false, scratch);
         break;
     case CONV_BACKWARD_WEIGHT:
         backend->backward_weight(&s->shape, s->n, s->x, s->y, s->dweight, scratch);
@@ -106,7 +107,7 @@ static double thread_seconds(void) {
 
 /* Seconds of one call: the least of several rounds. */
 static double measure(const struct conv_backend *backend, struct setup *s, enum conv_pass pass, double seconds) {
-    float *scratch = NULL;
+    float *scratch = NULL, *prepared = NULL;
     double best = INFINITY, spent = 0.0;
 
     if (backend == NULL || !backend->supports(&s->shape, pass)) {
@@ -116,14 +117,21 @@ static double measure(const struct conv_backend *backend, struct setup *s, enum 
     if (scratch == NULL) {
         return INFINITY;
     }
-    run_once(backend, s, pass, scratch);
+    if (pass != CONV_BACKWARD_WEIGHT && backend->prepared_floats != NULL) {
+        prepared = mem_aligned(backend->prepared_floats(&s->shape, pass), sizeof *prepared);
+        if (prepared != NULL) {
+            backend->prepare(&s->shape, pass, s->weight, prepared);
+        }
+    }
+    run_once(backend, s, pass, prepared, scratch);
     while (spent < seconds) {
         double start = thread_seconds();
-        run_once(backend, s, pass, scratch);
+        run_once(backend, s, pass, prepared, scratch);
         double took = thread_seconds() - start;
         best = took < best ? took : best;
         spent += took;
     }
+    mem_free(prepared);
     mem_free(scratch);
     return best;
 }

@@ -55,22 +55,30 @@ static void free_buffers(struct buffers *b) {
     mem_free(b->bias);
 }
 
+/* `flag`: with bias, or adding to what is there. Single samples go with prepared weights, several make their own. */
 static void run(const struct conv_backend *backend, const struct conv_shape *s, size_t n, enum conv_pass pass,
                 const struct buffers *b, bool flag, float *out) {
     size_t need = backend->scratch_floats(s, n, pass);
-    float *scratch = mem_aligned(need, sizeof *scratch);
+    float *scratch = mem_aligned(need, sizeof *scratch), *prepared = NULL;
+
+    if (n == 1 && pass != CONV_BACKWARD_WEIGHT && backend->prepared_floats != NULL) {
+        prepared = mem_aligned(backend->prepared_floats(s, pass), sizeof *prepared);
+        assert_non_null(prepared);
+        backend->prepare(s, pass, b->weight, prepared);
+    }
 
     assert_non_null(scratch);
     for (size_t i = 0; i < need; i++) {
         scratch[i] = NAN;
     }
     if (pass == CONV_FORWARD) {
-        backend->forward(s, n, b->x, b->weight, flag ? b->bias : NULL, out, scratch);
+        backend->forward(s, n, b->x, b->weight, prepared, flag ? b->bias : NULL, out, scratch);
     } else if (pass == CONV_BACKWARD_DATA) {
-        backend->backward_data(s, n, b->y, b->weight, out, flag, scratch);
+        backend->backward_data(s, n, b->y, b->weight, prepared, out, flag, scratch);
     } else {
         backend->backward_weight(s, n, b->x, b->y, out, scratch);
     }
+    mem_free(prepared);
     mem_free(scratch);
 }
 
@@ -261,6 +269,48 @@ static void random_3x3(void **state) {
     }
 }
 
+static size_t below(struct rng *rng, size_t count) {
+    return (size_t)rng_below(rng, count);
+}
+
+static void random_depthwise(void **state) {
+    (void)state;
+    struct rng rng;
+
+    rng_seed(&rng, 5);
+    for (uint64_t done = 0; done < 200;) {
+        struct conv_shape s = {
+            .channels = 2 + below(&rng, 6), .height = 1 + below(&rng, 20), .width = 1 + below(&rng, 40)};
+        struct window_attr *w = &s.window;
+        s.out_channels = s.channels * (1 + below(&rng, 2));
+        w->group = s.channels;
+        for (size_t d = 0; d < 2; d++) {
+            w->kernel[d] = 1 + below(&rng, 5);
+            w->stride[d] = 1 + below(&rng, 3);
+            w->dilation[d] = 1 + below(&rng, 2);
+            w->pad_begin[d] = below(&rng, 4);
+            w->pad_end[d] = below(&rng, 4);
+        }
+        const size_t rows = s.height + w->pad_begin[0] + w->pad_end[0],
+                     row_span = (w->kernel[0] - 1) * w->dilation[0] + 1;
+        const size_t columns = s.width + w->pad_begin[1] + w->pad_end[1],
+                     span = (w->kernel[1] - 1) * w->dilation[1] + 1;
+        if (rows < row_span || columns < span) {
+            continue;
+        }
+        s.out_height = (rows - row_span) / w->stride[0] + 1;
+        s.out_width = (columns - span) / w->stride[1] + 1;
+        struct buffers b = make_buffers(&s, 3, &rng);
+        for (enum conv_pass pass = CONV_FORWARD; pass <= CONV_BACKWARD_DATA; pass++) {
+            assert_true(check_pass(backend_depthwise(), &s, 3, pass, &b));
+        }
+        assert_true(check_weight_pass(backend_depthwise(), &s, 3, &b));
+        assert_ptr_equal(backend_conv(&s, CONV_FORWARD), backend_depthwise());
+        free_buffers(&b);
+        done++;
+    }
+}
+
 /* What the direct backend does not have goes to the reference; whatever is chosen has the pass. */
 static void choice(void **state) {
     (void)state;
@@ -281,10 +331,8 @@ static void choice(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(layers),
-        cmocka_unit_test(random_shapes),
-        cmocka_unit_test(random_3x3),
-        cmocka_unit_test(choice),
+        cmocka_unit_test(layers),           cmocka_unit_test(random_shapes), cmocka_unit_test(random_3x3),
+        cmocka_unit_test(random_depthwise), cmocka_unit_test(choice),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

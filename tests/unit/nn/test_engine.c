@@ -27,7 +27,7 @@ static void test_forward_equals_plain(void **state) {
         for (size_t threads = 1; threads <= 3; threads++) {
             struct pool *pool = fixture_pool(threads);
             struct engine *engine = fixture_engine(network, pool, (struct engine_options){.chunk = chunk});
-            assert_int_equal(engine_chunk(engine), chunk == 0 ? 32 : chunk);
+            assert_int_equal(engine_chunk(engine), chunk == 0 ? 16 : chunk);
             for (size_t c = 0; c < sizeof counts / sizeof counts[0]; c++) {
                 fixture_run(engine, &(struct engine_run){.count = counts[c], .input = x, .logits = logits});
                 /* The plain run goes by the same chunks: a matrix product may round otherwise for another batch. */

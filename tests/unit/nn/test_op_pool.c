@@ -116,7 +116,7 @@ static void ties_and_nan(void **state) {
     (void)state;
     struct rig rig;
     struct error error = {0};
-    float x[] = {1.0f, 1.0f, 1.0f, 1.0f}, y = 0.0f, dy = 1.0f, dx[4];
+    float x[] = {1.0f, 1.0f, 1.0f, 1.0f}, y = 0.0f, dy = 1.0f, dx[4], scratch[16];
     const float *in[] = {x};
     float *din[] = {dx};
     const bool accumulate[] = {false};
@@ -132,7 +132,9 @@ static void ties_and_nan(void **state) {
                            .out = &y,
                            .dout = &dy,
                            .din = din,
-                           .accumulate = accumulate};
+                           .accumulate = accumulate,
+                           .scratch = scratch};
+    assert_true(op_find(OP_MAX_POOL)->scratch_floats(&rig.network, &rig.node, 1, true) <= 16);
     op_find(OP_MAX_POOL)->backward(&args);
     assert_true(dx[0] == 1.0f && dx[1] == 0.0f && dx[2] == 0.0f && dx[3] == 0.0f);
     x[2] = NAN;

@@ -223,6 +223,9 @@ static void test_last_layer_starts_late(void **state) {
     }
     s.mask[0] = 0.5f;
     check_run(&s, cache);
+    /* Other weights: nothing of before is of use. */
+    network_constant_data(s.plain, nets_find(s.plain, "stem.w"))[0] += 0.25f;
+    check_run(&s, cache);
     prefix_cache_free(cache);
     end_search(&s);
 }
