@@ -67,7 +67,7 @@ LIBS_nn := openblas dnnl gomp
 LIBS_store := sqlite3
 LIBS_http := libmicrohttpd libuv
 LIBS_onnx := libprotobuf-c
-LIBS_data := libzip
+LIBS_data := libzip spng libturbojpeg
 LIBS_jobs := libseccomp
 LIBS_app := libmicrohttpd libuv
 LIBS_client := libcurl
@@ -95,6 +95,8 @@ WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-pr
 SAN_address := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 SAN_undefined := -fsanitize=undefined -fno-sanitize-recover=undefined
 SAN_thread := -fsanitize=thread
+# For `make fuzz` alone, with clang.
+SAN_fuzz := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 ifneq ($(SAN),)
 ifeq ($(SAN_$(SAN)),)
 $(error SAN is "$(SAN)", expected address, undefined or thread)
@@ -146,6 +148,7 @@ UNIT_TESTS := $(foreach m,$(UNIT_MODULES),$(UNIT_$(m)))
 PIPELINE_TESTS := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/pipeline/test_*.c)))
 BENCHES := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/bench/*.c)))
 E2E_TESTS := $(sort $(wildcard tests/e2e/*.sh))
+FUZZ_TARGETS := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 TOOL_TESTS := $(sort $(wildcard tests/lint/test_*.sh))
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -239,12 +242,24 @@ $(foreach t,$(PIPELINE_TESTS),$(eval \
 $(foreach t,$(BENCHES),$(eval \
     $(call link_rule,$(t),$(call object,$(t:$(B)/%=%.c)),bench $(DEPS_bench),$(SUPPORT))))
 
+# A target is linked with libFuzzer in that build, with a program that replays files in all others.
+FUZZ_MODULE_onnx := onnx
+FUZZ_MODULE_npy := data
+FUZZ_MODULE_samples := data
+FUZZ_MODULE_headers := api
+FUZZ_MODULE_job_request := api
+FUZZ_MODULE_message := jobs
+FUZZ_MODULE_config := app
+fuzz_module = $(FUZZ_MODULE_$(patsubst fuzz_%,%,$(notdir $(1))))
+$(foreach t,$(FUZZ_TARGETS),$(eval $(call link_rule,$(t),$(call object,$(t:$(B)/%=%.c)) \
+    $(if $(filter fuzz,$(SAN)),,$(call object,tests/fuzz/replay.c)),$(call fuzz_module,$(t)),,$(if $(filter fuzz,$(SAN)),-fsanitize=fuzzer))))
+
 CONFORMANCE := $(B)/tests/conformance/run
 $(eval $(call link_rule,$(CONFORMANCE),$(call object,tests/conformance/run.c),onnx))
 CONFORMANCE_UNITS := $(B)/tests/conformance/units
 $(eval $(call link_rule,$(CONFORMANCE_UNITS),$(call object,tests/conformance/units.c),onnx prune))
 
-all-tests: all $(UNIT_TESTS) $(PIPELINE_TESTS) $(BENCHES)
+all-tests: all $(FUZZ_TARGETS) $(UNIT_TESTS) $(PIPELINE_TESTS) $(BENCHES)
 
 -include $(shell find $(B)/obj $(B)/gen -name '*.d' 2>/dev/null)
 
@@ -274,7 +289,7 @@ test-kill: all
 
 .PHONY: test-built test-kill pipeline e2e
 test-built: all-tests
-	$(Q)ONP_BUILD=$(B) $(SAN_ENV) tests/run $(TOOL_TESTS) $(UNIT_TESTS) $(PIPELINE_TESTS) $(E2E_TESTS)
+	$(Q)ONP_BUILD=$(B) $(SAN_ENV) tests/run $(TOOL_TESTS) tests/fuzz/test_replay.sh $(UNIT_TESTS) $(PIPELINE_TESTS) $(E2E_TESTS)
 
 bench: all $(BENCHES)
 	$(Q)for program in $(BENCHES); do printf '== %s\n' "$$program"; "$$program" || exit 1; done
@@ -292,6 +307,16 @@ conformance: $(CONFORMANCE) $(if $(NETWORKS),conformance-networks)
 	$(Q)/usr/bin/python3 tests/conformance/generate.py $(CONFORMANCE_CASES) \
 	    $$(sed -n '/onnx_operators\[\]/,/};/s/^ *"\([A-Za-z]*\)",$$/\1/p' server/onnx/onnx_lower.c)
 	$(Q)$(CONFORMANCE) --skipped tests/conformance/skipped.txt $(CONFORMANCE_CASES)
+
+# Each target for SECONDS; TARGETS='onnx npy' runs only these.
+SECONDS ?= 60
+fuzz:
+	$(Q).ci/setup fuzz
+	$(Q)$(MAKE) --no-print-directory SAN=fuzz CC=clang WERROR=0 fuzz-built
+
+.PHONY: fuzz fuzz-built
+fuzz-built: $(FUZZ_TARGETS)
+	$(Q)tests/fuzz/run $(B) $(SECONDS) $(TARGETS)
 
 quality: all
 	$(Q)ONP_BUILD=$(B) tests/quality.sh
@@ -344,7 +369,8 @@ help:
 	    'make pipeline e2e    the other tests' \
 	    'make test-kill       kill -9 at 20 points under load; minutes' \
 	    'make lint format     check, and format, the sources' \
-	    'make bench quality   measure speed, and results on real models' \
+	    'make fuzz            fuzz what reads bytes of strangers (SECONDS=60 each)' \
+    'make bench quality   measure speed, and results on real models' \
 	    'make install         to $$(DESTDIR)$$(PREFIX), default /usr/local' \
 	    'make clean           remove $(BUILD)/' \
 	    'settings: SAN=address|undefined|thread  BUILD=dir  V=1  WERROR=0'

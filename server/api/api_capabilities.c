@@ -46,11 +46,11 @@ void api_capabilities_get(struct http_request *request, void *context) {
 
     http_reply_json(
         request, 200,
-        json_pack("{s:s, s:s, s:o, s:{s:[s], s:[s]}, s:o, s:{s:i, s:i}, s:o, s:o, s:o, s:{s:I, s:I, s:i, s:i, s:f}}",
+        json_pack("{s:s, s:s, s:o, s:{s:[s], s:[ss]}, s:o, s:{s:i, s:i}, s:o, s:o, s:o, s:{s:I, s:I, s:i, s:i, s:f}}",
                   "name", "onpd", "version", ONP_VERSION, "methods", api->config.describe_methods(), "formats", "model",
-                  "onnx", "samples", "npz", "operators", operators_json(api), "opset", "min", api->config.opset_min,
-                  "max", api->config.opset_max, "states", states_json(), "stages", stages_json(), "sandbox",
-                  sandbox_json(api), "limits", "upload_bytes", (json_int_t)api->config.max_upload, "json_bytes",
-                  (json_int_t)HTTP_JSON_MAX, "list", STORE_LIST_MAX, "labels", STORE_LABELS_MAX, "wait_s",
+                  "onnx", "samples", "npz", "zip", "operators", operators_json(api), "opset", "min",
+                  api->config.opset_min, "max", api->config.opset_max, "states", states_json(), "stages", stages_json(),
+                  "sandbox", sandbox_json(api), "limits", "upload_bytes", (json_int_t)api->config.max_upload,
+                  "json_bytes", (json_int_t)HTTP_JSON_MAX, "list", STORE_LIST_MAX, "labels", STORE_LABELS_MAX, "wait_s",
                   api->config.wait_max_s));
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/mem.h"
+#include "server/data/images.h"
 #include "server/data/npy.h"
 
 enum { LABEL_MAX = 1 << 20, LEVELS = 256 };
@@ -193,10 +194,6 @@ static enum status read_channels(const struct npy *array, const char *place, siz
 
 static enum status take_normalisation(struct samples *samples, const struct npz *npz, struct error *error) {
     const struct npy *mean = npz_find(npz, "mean"), *std = npz_find(npz, "std");
-    for (size_t i = 0; i < SAMPLES_CHANNELS_MAX; i++) {
-        samples->mean[i] = 0;
-        samples->std[i] = 1;
-    }
     if ((mean == NULL) != (std == NULL)) {
         return error_set(error, STATUS_INVALID, NULL,
                          "failed to read samples: got '%s' alone, expected both mean and std or neither",
@@ -241,8 +238,8 @@ static void find_range(struct samples *samples) {
     }
 }
 
-static enum status fill(struct samples *samples, struct npz *npz, const struct samples_limits *limits,
-                        struct error *error) {
+static enum status fill_from_npz(struct samples *samples, struct npz *npz, const struct samples_limits *limits,
+                                 struct error *error) {
     const struct npy *y = npz_find(npz, "y"), *target = npz_find(npz, "target");
     if (y == NULL) {
         return missing("y", error);
@@ -257,7 +254,28 @@ static enum status fill(struct samples *samples, struct npz *npz, const struct s
     if (status == STATUS_OK) {
         status = take_normalisation(samples, npz, error);
     }
+    return status;
+}
+
+enum status samples_load(const char *path, const struct samples_limits *limits, struct samples **out,
+                         struct error *error) {
+    struct npz *npz = NULL;
+    struct samples *samples = mem_calloc(1, sizeof *samples);
+    enum status status = samples != NULL ? STATUS_OK : error_no_memory(error, "a sample set");
+    for (size_t i = 0; status == STATUS_OK && i < SAMPLES_CHANNELS_MAX; i++) {
+        samples->std[i] = 1;
+    }
+    if (status == STATUS_OK && images_is_archive(path)) {
+        status = images_load(path, limits, samples, error);
+    } else if (status == STATUS_OK) {
+        status = npz_load(path, limits->max_file_bytes, limits->max_unpacked_bytes, &npz, error);
+        if (status == STATUS_OK) {
+            status = fill_from_npz(samples, npz, limits, error);
+        }
+        npz_free(npz);
+    }
     if (status != STATUS_OK) {
+        samples_free(samples);
         return status;
     }
     for (size_t i = 0; i < samples->count; i++) {
@@ -266,25 +284,6 @@ static enum status fill(struct samples *samples, struct npz *npz, const struct s
         }
     }
     find_range(samples);
-    return STATUS_OK;
-}
-
-enum status samples_load(const char *path, const struct samples_limits *limits, struct samples **out,
-                         struct error *error) {
-    struct npz *npz = NULL;
-    struct samples *samples = mem_calloc(1, sizeof *samples);
-    enum status status = samples != NULL ? STATUS_OK : error_no_memory(error, "a sample set");
-    if (status == STATUS_OK) {
-        status = npz_load(path, limits->max_file_bytes, limits->max_unpacked_bytes, &npz, error);
-    }
-    if (status == STATUS_OK) {
-        status = fill(samples, npz, limits, error);
-    }
-    npz_free(npz);
-    if (status != STATUS_OK) {
-        samples_free(samples);
-        return status;
-    }
     *out = samples;
     return STATUS_OK;
 }

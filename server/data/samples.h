@@ -1,5 +1,7 @@
-/* Sample sets: labelled images in memory, from an npz file (api.md): x uint8 or float32, NCHW or NHWC; y integers; optional mean and
- * std (one a channel); a probe set also has target (one integer, or one a sample). Writing npz is for the forge and tests.
+/* Sample sets: labelled images in memory. From an npz file: x uint8 or float32, NCHW or NHWC; y integers; optional mean and std (one
+ * a channel); a probe set also has target (one integer, or one a sample). Or from a zip of pictures of one size,
+ * "class/image.png" or ".jpg": 3 channels; classes are the folders in order (by number if all are numbers). Writing npz is
+ * for the forge and tests.
  *
  * uint8 pixels v are v / 255, then (v - mean) / std if given. Float samples are taken as they are, then normalised likewise if
  * mean and std are given (as the judge does). What the network is fed is always the result, NCHW float32. */

@@ -480,8 +480,12 @@ static enum status bind_initializers(struct lower *lower) {
 }
 
 static enum status bind_input(struct lower *lower) {
+    static const struct op_attr TO_LAST = {.axes = {0, 2, 3, 1}, .axes_count = 4};
     size_t value = NETWORK_NONE, index = 0, floats = 0;
-    const struct shape *shape = &lower->graph->input_shape;
+    const struct shape *file = &lower->graph->input_shape;
+    const struct shape first = {.rank = 4, .dim = {1, file->dim[3], file->dim[1], file->dim[2]}};
+    lower->ends.channels_last = lower_is_channels_last(lower->graph, lower->arena);
+    const struct shape *shape = lower->ends.channels_last ? &first : file;
     if (!shape_count_checked(shape, &floats) || floats > lower->limits->max_activation) {
         char text[SHAPE_TEXT_SIZE];
         return error_set(lower->error, STATUS_LIMIT, "input",
@@ -489,6 +493,11 @@ static enum status bind_input(struct lower *lower) {
                          shape_text(shape, text), lower->limits->max_activation);
     }
     enum status status = network_add_input(lower->network, lower->graph->input, shape, &value, lower->error);
+    if (status == STATUS_OK && lower->ends.channels_last) {
+        size_t input = value;
+        status = network_add_node(lower->network, OP_TRANSPOSE, lower->graph->input, &input, 1, &TO_LAST, NETWORK_NONE,
+                                  &value, lower->error);
+    }
     if (status == STATUS_OK && onnx_names_find(lower->graph->names, lower->graph->input, &index)) {
         lower->bindings[index].value = value;
     }
@@ -515,7 +524,7 @@ static enum status set_output(struct lower *lower) {
 }
 
 enum status onnx_lower(const struct onnx_graph *graph, int64_t opset, const struct onnx_limits *limits,
-                       struct arena *arena, struct network *network, struct error *error) {
+                       struct arena *arena, struct network *network, struct lower_ends *ends, struct error *error) {
     struct lower lower = {
         .graph = graph, .opset = opset, .limits = limits, .arena = arena, .network = network, .error = error};
     size_t names = onnx_names_count(graph->names);
@@ -526,6 +535,7 @@ enum status onnx_lower(const struct onnx_graph *graph, int64_t opset, const stru
     for (size_t i = 0; i < names; i++) {
         lower.bindings[i] = (struct lower_binding){.value = NETWORK_NONE};
     }
+    lower.final_softmax = lower_final_softmax(graph);
     enum status status = bind_initializers(&lower);
     if (status == STATUS_OK) {
         status = bind_input(&lower);
@@ -533,5 +543,6 @@ enum status onnx_lower(const struct onnx_graph *graph, int64_t opset, const stru
     for (size_t i = 0; status == STATUS_OK && i < graph->proto->n_node; i++) {
         status = lower_node(&lower, i);
     }
+    *ends = lower.ends;
     return status != STATUS_OK ? status : set_output(&lower);
 }

@@ -40,6 +40,12 @@ struct lower_view {
     struct shape shape; /* in the file's order; the batch's axis as lead x trail */
 };
 
+/* What the network has otherwise than the file, at its two ends. */
+struct lower_ends {
+    bool channels_last; /* the file's input is (N, H, W, C); ours is (N, C, H, W) */
+    bool probabilities; /* the file ends with a Softmax; our output is what that reads */
+};
+
 struct lower {
     const struct onnx_graph *graph;
     int64_t opset;
@@ -47,7 +53,9 @@ struct lower {
     struct arena *arena; /* constants and other memory of the lowering */
     struct network *network;
     struct lower_binding *bindings; /* one a name of the graph */
-    size_t parameters;              /* floats of constants so far */
+    struct lower_ends ends;
+    size_t final_softmax; /* index of the node; NETWORK_NONE */
+    size_t parameters;    /* floats of constants so far */
     struct error *error;
 
     /* The node that is being lowered. */
@@ -69,7 +77,13 @@ extern const size_t onnx_lower_table_count;
 
 /* Lowers the whole graph into `network`, which is empty. `arena` must live until this returns. */
 enum status onnx_lower(const struct onnx_graph *graph, int64_t opset, const struct onnx_limits *limits,
-                       struct arena *arena, struct network *network, struct error *error);
+                       struct arena *arena, struct network *network, struct lower_ends *ends, struct error *error);
+
+/* onnx_lower_ends.c. */
+/* Everything that reads the pixels, but for shifting and scaling, is a Transpose from (N, H, W, C) to (N, C, H, W). */
+bool lower_is_channels_last(const struct onnx_graph *graph, struct arena *arena);
+/* Index of the Softmax that the output comes from, with nothing but shape between; NETWORK_NONE if there is none. */
+size_t lower_final_softmax(const struct onnx_graph *graph);
 
 /* onnx_lower.c: what the functions of the rows use. */
 

@@ -183,6 +183,11 @@ static enum status emit_softmax(struct lower *lower, enum op_kind op) {
     if (on_batch) {
         return lower_refuse(lower, STATUS_UNSUPPORTED, "got the batch's axis, expected one that is not the batch");
     }
+    bool classes = attr.axis == 1 && shape.rank == 2 && lower_is_plain(&x.layout);
+    if (op == OP_SOFTMAX && classes && lower->index == lower->final_softmax) {
+        lower->ends.probabilities = true;
+        return lower_bind_value(lower, x.value);
+    }
     if (alone) {
         return lower_emit_in(lower, op, &x.value, 1, &attr, &x.layout);
     }

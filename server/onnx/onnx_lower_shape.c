@@ -32,6 +32,16 @@ static enum status transpose_value(struct lower *lower) {
     for (size_t i = 0; i < attr.axes_count; i++) {
         same = same && attr.axes[i] == i;
     }
+    /* Back to what another Transpose came from: nothing to do. */
+    size_t producer = lower->network->values[x.value].producer;
+    const struct node *before = producer != NETWORK_NONE ? &lower->network->nodes[producer] : NULL;
+    bool back = before != NULL && before->op == OP_TRANSPOSE;
+    for (size_t i = 0; back && i < attr.axes_count; i++) {
+        back = before->attr.axes[attr.axes[i]] == i;
+    }
+    if (back) {
+        return lower_bind_output(lower, 0, before->inputs[0], &layout);
+    }
     if (same && !(lower_is_plain(&layout) && lower_is_plain(&x.layout))) {
         return lower_bind_output(lower, 0, x.value, &layout);
     }

@@ -22,7 +22,7 @@ const struct onnx_limits onnx_default_limits = {
 
 /* Names and producer, copied out of the message. */
 static enum status keep_info(struct onnx_model *model, const Onnx__ModelProto *proto, const struct onnx_graph *graph,
-                             int64_t opset, struct error *error) {
+                             int64_t opset, const struct lower_ends *ends, struct error *error) {
     char producer[256];
     const char *name = onnx_text(proto->producer_name), *version = onnx_text(proto->producer_version);
     (void)snprintf(producer, sizeof producer, "%.120s%s%.120s", name, version[0] != '\0' ? " " : "", version);
@@ -33,13 +33,16 @@ static enum status keep_info(struct onnx_model *model, const Onnx__ModelProto *p
     if (info->producer == NULL || info->input_name == NULL || info->output_name == NULL) {
         return error_no_memory(error, "the description of a model");
     }
-    bool image = graph->input_shape.rank == 4;
+    const struct shape *input = &model->network->values[model->network->input].shape;
+    bool image = input->rank == 4;
     info->ir_version = proto->ir_version;
     info->opset = opset;
     info->batch_is_dynamic = graph->batch_is_dynamic;
-    info->channels = graph->input_shape.dim[1];
-    info->height = image ? graph->input_shape.dim[2] : 1;
-    info->width = image ? graph->input_shape.dim[3] : 1;
+    info->channels_last = ends->channels_last;
+    info->probabilities = ends->probabilities;
+    info->channels = input->dim[1];
+    info->height = image ? input->dim[2] : 1;
+    info->width = image ? input->dim[3] : 1;
     info->classes = model->network->values[model->network->output].shape.dim[1];
     info->parameters = network_parameter_count(model->network);
     info->nodes = proto->graph->n_node;
@@ -50,15 +53,16 @@ static enum status keep_info(struct onnx_model *model, const Onnx__ModelProto *p
 static enum status build(struct onnx_model *model, const Onnx__ModelProto *proto, const struct onnx_limits *limits,
                          struct arena *scratch, struct error *error) {
     struct onnx_graph graph;
+    struct lower_ends ends = {false, false};
     int64_t opset = 0;
     enum status status = onnx_check_features(proto, &opset, error);
     if (status == STATUS_OK) {
         status = onnx_validate(proto->graph, scratch, &graph, error);
     }
     if (status == STATUS_OK) {
-        status = onnx_lower(&graph, opset, limits, scratch, model->network, error);
+        status = onnx_lower(&graph, opset, limits, scratch, model->network, &ends, error);
     }
-    return status != STATUS_OK ? status : keep_info(model, proto, &graph, opset, error);
+    return status != STATUS_OK ? status : keep_info(model, proto, &graph, opset, &ends, error);
 }
 
 enum status onnx_model_load(const uint8_t *bytes, size_t length, const struct onnx_limits *limits,

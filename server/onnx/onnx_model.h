@@ -42,6 +42,8 @@ struct onnx_info {
     const char *input_name, *output_name;
     int64_t ir_version, opset;
     bool batch_is_dynamic; /* false: the file says batch 1 (or another fixed number) */
+    bool channels_last;    /* the file's input is (N, H, W, C); the network's is (N, C, H, W) all the same */
+    bool probabilities;    /* the file's output is a Softmax; the network's is what it reads, the logits */
     size_t channels, height, width, classes;
     size_t parameters, nodes;
 };

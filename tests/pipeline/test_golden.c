@@ -65,23 +65,57 @@ static struct onnx_model *load_model(const char *folder) {
     return model;
 }
 
+/* What the file would give, from what the network gives: probabilities if it ends with a Softmax. */
+static void finish(const struct onnx_info *info, float *logits, size_t count) {
+    for (size_t i = 0; info->probabilities && i < count; i++) {
+        float *row = logits + i * info->classes, largest = -INFINITY, sum = 0;
+        for (size_t k = 0; k < info->classes; k++) {
+            largest = fmaxf(largest, row[k]);
+        }
+        for (size_t k = 0; k < info->classes; k++) {
+            row[k] = expf(row[k] - largest);
+            sum += row[k];
+        }
+        for (size_t k = 0; k < info->classes; k++) {
+            row[k] /= sum;
+        }
+    }
+}
+
+/* The pixels as the network takes them: channels first. The caller's. */
+static float *pixels(const struct onnx_info *info, const struct golden *golden) {
+    size_t plane = info->height * info->width, each = info->channels * plane;
+    float *x = mem_calloc(golden->count * each, sizeof *x);
+    assert_non_null(x);
+    for (size_t i = 0; i < golden->count * each; i++) {
+        size_t sample = i / each, channel = i % each / plane, position = i % plane;
+        x[i] = golden->x[info->channels_last ? sample * each + position * info->channels + channel : i];
+    }
+    return x;
+}
+
 /* Logits of all golden inputs, (count, classes); the caller's. A chunk that does not divide the count, so that a last,
  * smaller one is among them. */
 static float *run(const struct onnx_model *model, const struct golden *golden) {
     struct pool *pool = NULL;
     struct engine *engine = NULL;
     struct error error = {0};
+    struct onnx_info info;
     float *logits = mem_calloc(golden->count * golden->classes, sizeof *logits);
     assert_non_null(logits);
+    onnx_model_info(model, &info);
+    float *x = pixels(&info, golden);
     assert_int_equal(pool_new(2, &pool, &error), STATUS_OK);
     if (engine_new(onnx_model_network(model), pool, &(struct engine_options){.chunk = CHUNK}, &engine, &error) !=
             STATUS_OK ||
-        engine_run(engine, &(struct engine_run){.count = golden->count, .input = golden->x, .logits = logits},
-                   &error) != STATUS_OK) {
+        engine_run(engine, &(struct engine_run){.count = golden->count, .input = x, .logits = logits}, &error) !=
+            STATUS_OK) {
         fail_msg("%s: %s", error.where, error.message);
     }
     engine_free(engine);
     pool_free(pool);
+    mem_free(x);
+    finish(&info, logits, golden->count);
     return logits;
 }
 
