@@ -3,7 +3,9 @@
  * close. */
 #include "server/app.h"
 
+#include <math.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,8 +23,17 @@
 #include "server/mitigate/mitigate.h"
 #include "server/onnx/onnx_model.h"
 #include "server/store/store.h"
+#include "server/store/store_upkeep.h"
+#include "server/systemd.h"
 
-enum { SIGNALS = 2, LAST_ANSWERS_MS = 2000, LAST_ANSWERS_TICK_MS = 20 };
+enum {
+    SIGNALS = 3,
+    LAST_ANSWERS_MS = 2000,
+    LAST_ANSWERS_TICK_MS = 20,
+    UPKEEP_TICK_MS = 1000,
+    MS_A_DAY = 24 * 3600 * 1000
+};
+static const double RETAIN_EVERY_S = 20.0;
 
 const struct job_methods app_methods = {
     .run = methods_run,
@@ -33,7 +44,7 @@ const struct job_methods app_methods = {
 };
 
 struct app {
-    const struct settings *settings;
+    struct settings *settings;
     uv_loop_t loop;
     struct store *store;
     struct jobs *jobs;
@@ -41,8 +52,10 @@ struct app {
     struct http_server *server;
     uv_signal_t signals[SIGNALS];
     size_t signal_count;
-    uv_timer_t last_answers;
-    bool timer_ready;
+    uv_timer_t last_answers, upkeep;
+    bool timer_ready, upkeep_ready;
+    double watchdog_s, watchdog_at, retain_at;
+    atomic_bool retaining;
     double stop_by;
 
     bool draining;
@@ -65,6 +78,10 @@ static void close_loop_handles(struct app *app) {
         uv_close((uv_handle_t *)&app->signals[i], NULL);
     }
     app->signal_count = 0;
+    if (app->upkeep_ready) {
+        uv_close((uv_handle_t *)&app->upkeep, NULL);
+        app->upkeep_ready = false;
+    }
     if (app->timer_ready) {
         uv_close((uv_handle_t *)&app->last_answers, NULL);
         app->timer_ready = false;
@@ -100,8 +117,38 @@ static void stop_jobs(void *user) {
     http_server_post(app->server, &app->stopped);
 }
 
+/* Tokens and certificate are read again; what cannot be read stays as it is. */
+static void reload(struct app *app) {
+    struct error errors[3] = {0};
+    enum status status = settings_read_token(app->settings, &errors[0]);
+
+    systemd_notify("RELOADING=1");
+    if (status == STATUS_OK) {
+        api_set_token(app->api, app->settings->token[0] != '\0' ? app->settings->token : NULL);
+    }
+    (void)api_reload_tokens(app->api, &errors[1]);
+    if (app->settings->tls_cert != NULL) {
+        (void)http_server_reload_tls(app->server, &errors[2]);
+    }
+    for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+        if (errors[i].status != STATUS_OK) {
+            log_event(LOG_ERROR, "reload_failed", "%s", errors[i].message);
+        }
+    }
+    log_event(LOG_INFO, "reloaded", "tokens%s are read again",
+              app->settings->tls_cert != NULL ? " and certificate" : "");
+    systemd_notify("READY=1");
+}
+
 static void on_signal(uv_signal_t *handle, int number) {
     struct app *app = handle->data;
+
+    if (number == SIGHUP) {
+        if (!app->draining) {
+            reload(app);
+        }
+        return;
+    }
 
     if (app->draining) {
         log_event(LOG_WARN, "stop", "second signal %d: ending at once", number);
@@ -110,6 +157,7 @@ static void on_signal(uv_signal_t *handle, int number) {
     log_event(LOG_INFO, "drain", "signal %d: listening no more; running jobs have %.0f s", number,
               app->settings->drain_s);
     app->draining = true;
+    systemd_notify("STOPPING=1");
     api_drain(app->api);
     http_server_drain(app->server);
     app->stopped.run = on_jobs_stopped;
@@ -120,8 +168,73 @@ static void on_signal(uv_signal_t *handle, int number) {
     }
 }
 
+/* --- what is due by itself --- */
+
+static int64_t days_ago(double days) {
+    return days > 0 ? clock_wall_ms() - (int64_t)(days * MS_A_DAY) : 0;
+}
+
+/* Helper thread. */
+static void retain(void *user) {
+    struct app *app = user;
+    const struct settings *s = app->settings;
+    const struct store_retention retention = {.succeeded_before_ms = days_ago(s->retain_succeeded),
+                                              .failed_before_ms = days_ago(s->retain_failed),
+                                              .unused_before_ms = days_ago(s->retain_unused)};
+    struct error error = {0};
+    size_t deleted = 0;
+
+    if (store_retain(app->store, &retention, &deleted, &error) != STATUS_OK) {
+        log_event(LOG_WARN, "retention_failed", "%s", error.message);
+    } else if (deleted > 0) {
+        log_event(LOG_INFO, "retention", "%zu jobs and files are past their time", deleted);
+        (void)store_collect_blobs(app->store, NULL, NULL);
+    }
+    atomic_store(&app->retaining, false);
+}
+
+/* Often enough that nothing stays much longer than it should. */
+static double retain_every_s(const struct settings *s) {
+    const double days[] = {s->retain_succeeded, s->retain_failed, s->retain_unused};
+    double every = RETAIN_EVERY_S;
+
+    for (size_t i = 0; i < sizeof(days) / sizeof(days[0]); i++) {
+        every = days[i] > 0 ? fmin(every, days[i] * MS_A_DAY / 1000.0) : every;
+    }
+    return every;
+}
+
+static void on_upkeep(uv_timer_t *timer) {
+    struct app *app = timer->data;
+    const struct settings *s = app->settings;
+    const double now = clock_seconds();
+    const bool retains = s->retain_succeeded > 0 || s->retain_failed > 0 || s->retain_unused > 0;
+
+    if (app->watchdog_s > 0 && now >= app->watchdog_at) {
+        app->watchdog_at = now + app->watchdog_s / 3;
+        systemd_notify("WATCHDOG=1");
+    }
+    if (retains && !app->draining && now >= app->retain_at && !atomic_exchange(&app->retaining, true)) {
+        app->retain_at = now + retain_every_s(s);
+        if (jobs_run_later(app->jobs, retain, app, NULL) != STATUS_OK) {
+            atomic_store(&app->retaining, false);
+        }
+    }
+}
+
+static enum status start_upkeep(struct app *app, struct error *error) {
+    if (uv_timer_init(&app->loop, &app->upkeep) != 0) {
+        return error_set(error, STATUS_INTERNAL, NULL, "failed to set up a timer");
+    }
+    app->upkeep_ready = true;
+    app->upkeep.data = app;
+    app->watchdog_s = systemd_watchdog_s();
+    (void)uv_timer_start(&app->upkeep, on_upkeep, UPKEEP_TICK_MS, UPKEEP_TICK_MS);
+    return STATUS_OK;
+}
+
 static enum status start_signals(struct app *app, struct error *error) {
-    static const int numbers[SIGNALS] = {SIGTERM, SIGINT};
+    static const int numbers[SIGNALS] = {SIGTERM, SIGINT, SIGHUP};
 
     (void)signal(SIGPIPE, SIG_IGN);
     if (uv_timer_init(&app->loop, &app->last_answers) != 0) {
@@ -205,8 +318,8 @@ static enum status announce(const struct app *app, uint16_t port, struct error *
     size_t length;
 
     if (settings->address[0] != '\0') {
-        (void)snprintf(url, sizeof(url), "http://%s%s%s:%u\n", v6 ? "[" : "", settings->address, v6 ? "]" : "",
-                       (unsigned)port);
+        (void)snprintf(url, sizeof(url), "%s://%s%s%s:%u\n", settings->tls_cert != NULL ? "https" : "http",
+                       v6 ? "[" : "", settings->address, v6 ? "]" : "", (unsigned)port);
     } else {
         (void)snprintf(url, sizeof(url), "unix:%s\n", settings->unix_path);
     }
@@ -235,7 +348,10 @@ static enum status start_listening(struct app *app, struct error *error) {
                          "token create, or say --insecure",
                          settings->address);
     }
-    if (settings->address[0] != '\0') {
+    if (settings->address[0] != '\0' && settings->tls_cert != NULL) {
+        status = http_server_use_tls(app->server, settings->tls_cert, settings->tls_key, error);
+    }
+    if (status == STATUS_OK && settings->address[0] != '\0') {
         status = http_server_listen_tcp(app->server, settings->address, settings->port, &port, error);
     }
     if (status == STATUS_OK && settings->unix_path != NULL) {
@@ -244,7 +360,7 @@ static enum status start_listening(struct app *app, struct error *error) {
     return status == STATUS_OK ? announce(app, port, error) : status;
 }
 
-enum status app_start(const struct settings *settings, struct app **app, struct error *error) {
+enum status app_start(struct settings *settings, struct app **app, struct error *error) {
     struct app *made = mem_calloc(1, sizeof(*made));
     enum status status;
 
@@ -271,7 +387,13 @@ enum status app_start(const struct settings *settings, struct app **app, struct 
         status = start_signals(made, error);
     }
     if (status == STATUS_OK) {
+        status = start_upkeep(made, error);
+    }
+    if (status == STATUS_OK) {
         status = start_listening(made, error);
+    }
+    if (status == STATUS_OK) {
+        systemd_notify("READY=1");
     }
     if (status != STATUS_OK) {
         app_free(made);

@@ -11,9 +11,9 @@ struct app;
 /* What jobs run: the functions of server/mitigate. */
 extern const struct job_methods app_methods;
 
-/* Opens the store, starts workers and server, listens. The settings must outlive it. */
-enum status app_start(const struct settings *settings, struct app **app, struct error *error);
-/* Serves until SIGTERM or SIGINT has drained it. A second signal ends the process at once; nothing that was accepted is lost,
+/* Opens the store, starts workers and server, listens. The settings must outlive it; SIGHUP reads the token in them again. */
+enum status app_start(struct settings *settings, struct app **app, struct error *error);
+/* Serves until SIGTERM or SIGINT has drained it; SIGHUP reads tokens and certificate again. A second signal ends the process at once; nothing that was accepted is lost,
  * running jobs run again after the next start. */
 void app_run(struct app *app);
 /* Stops what is left and frees everything. Accepts NULL. */

@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "common/words.h"
 #include "server/app.h"
+#include "server/cmd_backup.h"
 #include "server/cmd_token.h"
 #include "server/jobs/job_child.h"
 #include "server/settings.h"
@@ -18,7 +19,7 @@ static int fail(const struct error *error, int code) {
     return code;
 }
 
-static int serve(const struct settings *settings) {
+static int serve(struct settings *settings) {
     struct app *app = NULL;
     struct error error = {0};
 
@@ -41,6 +42,9 @@ int main(int argc, char **argv) {
     }
     if (argc > 1 && strcmp(argv[1], "token") == 0) {
         return cmd_token(argc - 1, argv + 1);
+    }
+    if (argc > 1 && (strcmp(argv[1], "backup") == 0 || strcmp(argv[1], "restore") == 0)) {
+        return cmd_backup(argc - 1, argv + 1);
     }
     if (settings_load(&settings, argc, argv, &error) != STATUS_OK) {
         code = fail(&error, EXIT_USAGE);

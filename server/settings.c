@@ -79,11 +79,19 @@ static void fill_table(struct settings *s, struct option table[TABLE_MAX]) {
          "from SIGTERM to SIGKILL of a job (default 5)"},
         {"check-timeout", 0, OPTION_DOUBLE, &s->check_timeout_s, 0, "SECONDS",
          "for one check of an upload (default 60)"},
+        {"retain-succeeded", 0, OPTION_DOUBLE, &s->retain_succeeded, 0, "DAYS",
+         "until a succeeded job is deleted (default 0: never)"},
+        {"retain-failed", 0, OPTION_DOUBLE, &s->retain_failed, 0, "DAYS",
+         "until a failed or cancelled job is deleted (default 0: never)"},
+        {"retain-unused", 0, OPTION_DOUBLE, &s->retain_unused, 0, "DAYS",
+         "until a model or samples that no job names are deleted (default 0: never)"},
         {"rate", 0, OPTION_DOUBLE, &s->rate, 0, "N",
          "requests a second of one token, or address without one (default 0: no limit)"},
         {"rate-burst", 0, OPTION_DOUBLE, &s->rate_burst, 0, "N", "how many of them at once (default 200)"},
         {"token-file", 0, OPTION_STRING, &s->token_file, 0, "FILE",
          "take the bearer token in FILE (also ONP_TOKEN); see also: onpd token"},
+        {"tls-cert", 0, OPTION_STRING, &s->tls_cert, 0, "FILE", "speak TLS on TCP with this certificate chain (PEM)"},
+        {"tls-key", 0, OPTION_STRING, &s->tls_key, 0, "FILE", "its private key (PEM)"},
         {"insecure", 0, OPTION_FLAG, &s->insecure, 0, NULL, "allow an address that other machines reach, without TLS"},
         {"log-level", 0, OPTION_STRING, &s->log_level_word, 0, "LEVEL", "error, warn, info (default) or debug"},
         {"ready-file", 0, OPTION_STRING, &s->ready_file, 0, "FILE", "write the address here once it is listening"},
@@ -249,7 +257,7 @@ static enum status split_address(struct settings *settings, const char *text, st
     return STATUS_OK;
 }
 
-static enum status read_token(struct settings *settings, struct error *error) {
+enum status settings_read_token(struct settings *settings, struct error *error) {
     const char *from_environment = getenv("ONP_TOKEN");
     char *text = NULL;
     size_t length = 0;
@@ -320,14 +328,20 @@ static enum status finish(struct settings *s, struct error *error) {
         status = split_address(s, s->listen != NULL ? s->listen : DEFAULT_LISTEN, error);
     }
     if (status == STATUS_OK) {
-        status = read_token(s, error);
+        status = settings_read_token(s, error);
     }
-    if (status == STATUS_OK && !settings_is_local(s) && !s->insecure) {
-        status =
-            error_set(error, STATUS_INVALID, "--listen",
-                      "failed to listen on %s: other machines reach it and there is no TLS; put a proxy with TLS in "
-                      "front of 127.0.0.1, or say --insecure",
-                      s->address);
+    if (status == STATUS_OK && (s->tls_cert == NULL) != (s->tls_key == NULL)) {
+        status = error_set(error, STATUS_INVALID, s->tls_cert == NULL ? "--tls-cert" : "--tls-key",
+                           "failed to read settings: tls-cert and tls-key belong together");
+    }
+    if (status == STATUS_OK && (s->retain_succeeded < 0 || s->retain_failed < 0 || s->retain_unused < 0)) {
+        status = error_set(error, STATUS_INVALID, NULL, "failed to read settings: got negative days");
+    }
+    if (status == STATUS_OK && !settings_is_local(s) && !s->insecure && s->tls_cert == NULL) {
+        status = error_set(error, STATUS_INVALID, "--listen",
+                           "failed to listen on %s: other machines reach it and there is no TLS; give --tls-cert and "
+                           "--tls-key, put a proxy with TLS in front of 127.0.0.1, or say --insecure",
+                           s->address);
     }
     return status;
 }

@@ -23,6 +23,7 @@ struct settings {
     const char *ready_file; /* or NULL */
     bool print_port, insecure;
     const char *token_file;
+    const char *tls_cert, *tls_key;     /* both or none */
     char token[SETTINGS_TOKEN_MAX + 1]; /* "" : none */
     const char *log_level_word, *isolation_word, *sandbox_word;
     enum log_level log_level;
@@ -31,6 +32,7 @@ struct settings {
     uint64_t workers, threads, helpers, queue_max, max_attempts, connections;
     uint64_t max_upload, min_free, job_memory, check_memory, job_file, sandbox_uid;
     double drain_s, cancel_grace_s, check_timeout_s;
+    double retain_succeeded, retain_failed, retain_unused; /* days; 0: for ever */
     double rate, rate_burst;
     void *storage; /* of texts from the environment and the file */
 };
@@ -38,6 +40,8 @@ struct settings {
 /* Defaults, then the configuration file (--config or ONP_CONFIG), the environment, the flags; later ones win. Unknown
  * names and values out of range are errors. The struct must not be copied or moved afterwards. argv must stay. */
 enum status settings_load(struct settings *settings, int argc, char **argv, struct error *error);
+/* Reads token_file (or ONP_TOKEN) again; on an error the token stays. */
+enum status settings_read_token(struct settings *settings, struct error *error);
 void settings_deinit(struct settings *settings);
 void settings_print_help(FILE *file);
 /* As a configuration file, without the token. */

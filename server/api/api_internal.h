@@ -146,4 +146,7 @@ http_handler api_metrics_get;
 http_handler api_openapi_get;
 http_handler api_dashboard_index, api_dashboard_file;
 
+/* api_metrics_work.c: store, queue, stages and disk. */
+void api_metrics_put_work(struct buf *out, struct api *api);
+
 #endif

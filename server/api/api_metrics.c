@@ -110,6 +110,7 @@ void api_metrics_get(struct http_request *request, void *context) {
     put_number(&out, "counter", "onpd_http_received_bytes_total", "Bytes of request bodies.",
                (double)http_server_received(server));
     put_jobs(&out, api);
+    api_metrics_put_work(&out, api);
     if (!api->draining) {
         put_number(&out, "gauge", "onpd_workers_busy", "Workers with a job.", (double)jobs_running(api->config.jobs));
         put_sandbox(&out, api);

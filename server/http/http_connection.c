@@ -20,6 +20,7 @@ void http_on_connection(void *user, struct MHD_Connection *connection, void **st
             mem_free(c);
             return; /* served, only not watched by the sweep */
         }
+        c->server = server;
         c->socket = info->connect_fd;
         c->idle_since = clock_seconds();
         c->next = server->connections;

@@ -14,6 +14,7 @@
 #include "server/http/http_request.h"
 #include "server/http/http_route.h"
 #include "server/http/http_server.h"
+#include "server/http/http_tls.h"
 #include "server/http/http_uri.h"
 
 enum {
@@ -53,6 +54,7 @@ struct http_listener {
 };
 
 struct http_connection {
+    const struct http_server *server;
     struct http_connection *previous, *next;
     int socket;
     bool in_request;
@@ -117,6 +119,7 @@ struct http_server {
     size_t active, connection_count;
     uint64_t received;
     struct http_route_stats *stats; /* (route_count + 1) */
+    struct http_tls *tls;           /* of TCP listeners; NULL: none */
     bool draining, closing;
     size_t open_handles;
     double ticked; /* when config.tick was called last */

@@ -57,18 +57,47 @@ static void log_library(void *user, const char *format, va_list arguments) {
     log_event(LOG_DEBUG, "http_library", "%s", text);
 }
 
+/* gnutls knows nothing of us but the connection that libmicrohttpd gave it. */
+static int give_certificate(gnutls_session_t session, const gnutls_datum_t *authorities, int authority_count,
+                            const gnutls_pk_algorithm_t *algorithms, int algorithm_count, gnutls_pcert_st **chain,
+                            unsigned *count, gnutls_privkey_t *key) {
+    struct MHD_Connection *connection = gnutls_session_get_ptr(session);
+    const union MHD_ConnectionInfo *info =
+        connection == NULL ? NULL : MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+    const struct http_connection *context = info == NULL ? NULL : info->socket_context;
+
+    (void)authorities;
+    (void)authority_count;
+    (void)algorithms;
+    (void)algorithm_count;
+    if (context == NULL) {
+        return -1; /* no memory to watch the connection: its handshake fails */
+    }
+    http_tls_current(context->server->tls, chain, count, key);
+    return 0;
+}
+
+static const char TLS_PRIORITIES[] = "SECURE192:SECURE128:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:%SERVER_PRECEDENCE";
+
 static struct MHD_Daemon *start_daemon(struct http_listener *listener) {
     const struct http_config *config = &listener->server->config;
+    const bool secure = listener->server->tls != NULL && listener->unix_path[0] == '\0';
+    const struct MHD_OptionItem none[] = {{MHD_OPTION_END, 0, NULL}};
+    const struct MHD_OptionItem tls[] = {
+        {MHD_OPTION_HTTPS_CERT_CALLBACK, 0, (void *)(uintptr_t)give_certificate},
+        {MHD_OPTION_HTTPS_PRIORITIES, 0, (void *)(uintptr_t)TLS_PRIORITIES},
+        {MHD_OPTION_END, 0, NULL},
+    };
 
     /* The logger comes first, so that it also gets what the later options have to say. */
     return MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_USE_ERROR_LOG | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, http_on_request, listener,
-        MHD_OPTION_EXTERNAL_LOGGER, log_library, NULL, MHD_OPTION_LISTEN_SOCKET, listener->socket,
-        MHD_OPTION_URI_LOG_CALLBACK, http_on_target, listener, MHD_OPTION_NOTIFY_COMPLETED, http_on_completed, listener,
-        MHD_OPTION_NOTIFY_CONNECTION, http_on_connection, listener, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
-        (size_t)HTTP_CONNECTION_MEMORY, MHD_OPTION_CONNECTION_LIMIT, config->connection_limit,
-        MHD_OPTION_CONNECTION_TIMEOUT, config->idle_timeout_s, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_END);
+        MHD_USE_EPOLL | MHD_USE_ERROR_LOG | MHD_ALLOW_SUSPEND_RESUME | (secure ? MHD_USE_TLS : 0), 0, NULL, NULL,
+        http_on_request, listener, MHD_OPTION_EXTERNAL_LOGGER, log_library, NULL, MHD_OPTION_LISTEN_SOCKET,
+        listener->socket, MHD_OPTION_URI_LOG_CALLBACK, http_on_target, listener, MHD_OPTION_NOTIFY_COMPLETED,
+        http_on_completed, listener, MHD_OPTION_NOTIFY_CONNECTION, http_on_connection, listener,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HTTP_CONNECTION_MEMORY, MHD_OPTION_CONNECTION_LIMIT,
+        config->connection_limit, MHD_OPTION_CONNECTION_TIMEOUT, config->idle_timeout_s, MHD_OPTION_STRICT_FOR_CLIENT,
+        1, MHD_OPTION_SIGPIPE_HANDLED_BY_APP, 1, MHD_OPTION_ARRAY, secure ? tls : none, MHD_OPTION_END);
 }
 
 enum status http_listener_start(struct http_server *server, int socket, const char *unix_path, struct error *error) {

@@ -100,6 +100,21 @@ fail:
     return error_set(error, STATUS_INTERNAL, NULL, "failed to set up the HTTP server's loop handles");
 }
 
+enum status http_server_use_tls(struct http_server *server, const char *certificate, const char *key,
+                                struct error *error) {
+    if (server->tls != NULL || MHD_is_feature_supported(MHD_FEATURE_HTTPS_CERT_CALLBACK) != MHD_YES) {
+        return error_set(error, STATUS_UNSUPPORTED, "--tls-cert", "failed to set up TLS: the HTTP library has none");
+    }
+    return http_tls_new(certificate, key, &server->tls, error);
+}
+
+enum status http_server_reload_tls(struct http_server *server, struct error *error) {
+    if (server->tls == NULL) {
+        return error_set(error, STATUS_CONFLICT, "--tls-cert", "failed to read the certificate again: there is none");
+    }
+    return http_tls_reload(server->tls, error);
+}
+
 void http_server_post(struct http_server *server, struct http_post *post) {
     post->next = NULL;
     pthread_mutex_lock(&server->lock);
@@ -213,6 +228,7 @@ void http_server_free(struct http_server *server) {
         post->run(post);
     }
     pthread_mutex_destroy(&server->lock);
+    http_tls_free(server->tls);
     mem_free(server->stats);
     mem_free(server);
 }

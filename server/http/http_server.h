@@ -40,6 +40,11 @@ enum status http_server_new(uv_loop_t *loop, const struct http_config *config, s
 /* Listens on an address ("127.0.0.1", "::1", "0.0.0.0"); port 0 takes a free one. *bound is the port. */
 enum status http_server_listen_tcp(struct http_server *server, const char *address, uint16_t port, uint16_t *bound,
                                    struct error *error);
+/* TCP connections speak TLS 1.2 or 1.3 from then on, with this certificate chain and key (files in PEM). Before listening. */
+enum status http_server_use_tls(struct http_server *server, const char *certificate, const char *key,
+                                struct error *error);
+/* Reads the files again, for new connections; on an error (also if there is no TLS) all stays as it was. */
+enum status http_server_reload_tls(struct http_server *server, struct error *error);
 /* Listens on a UNIX socket of mode 0600; a stale socket file is replaced, one that answers is STATUS_CONFLICT. */
 enum status http_server_listen_unix(struct http_server *server, const char *path, struct error *error);
 

@@ -169,6 +169,18 @@ static enum status write_with_tries(struct jobs *jobs, const struct store_job *j
     return status;
 }
 
+/* The report comes from a child that is not trusted: only numbers that make sense are added. */
+static void count_stages(struct jobs *jobs, const json_t *report) {
+    const json_t *seconds = json_object_get(report, "seconds");
+    pthread_mutex_lock(&jobs->lock);
+    jobs->stages.jobs++;
+    for (size_t i = 0; i < STAGE_COUNT; i++) {
+        const double value = json_number_value(json_object_get(seconds, job_stage_name((enum job_stage)i)));
+        jobs->stages.seconds[i] += value > 0 && value < 1e9 ? value : 0;
+    }
+    pthread_mutex_unlock(&jobs->lock);
+}
+
 enum job_state job_queue_finish(struct jobs *jobs, const struct store_job *job, const struct job_outcome *outcome,
                                 enum job_stop stop, const char *folder) {
     enum job_end end = outcome->end;
@@ -194,6 +206,9 @@ enum job_state job_queue_finish(struct jobs *jobs, const struct store_job *job, 
         log_event(LOG_ERROR, "job_end_not_written", "job %s attempt %llu: %s", job->id,
                   (unsigned long long)job->attempt, error.message);
         reached = JOB_STATE_COUNT;
+    }
+    if (reached == JOB_SUCCEEDED) {
+        count_stages(jobs, harvest.report);
     }
     json_decref(harvest.report);
     return reached;

@@ -269,6 +269,12 @@ void jobs_sandbox(struct jobs *jobs, struct jobs_sandbox *out) {
                                  .lost = atomic_load(&jobs->ends[JOB_END_LOST])};
 }
 
+void jobs_stages(struct jobs *jobs, struct jobs_stages *out) {
+    pthread_mutex_lock(&jobs->lock);
+    *out = jobs->stages;
+    pthread_mutex_unlock(&jobs->lock);
+}
+
 /* Finds an object that a request names; the place of the error is the member that named it. */
 static enum status find_named(struct jobs *jobs, enum store_kind kind, const char *id, const char *place,
                               struct store_object *object, struct error *error) {

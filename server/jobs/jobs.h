@@ -65,6 +65,12 @@ void jobs_stop(struct jobs *jobs, double grace_s);
 /* Workers alive and willing to claim: for readiness. */
 bool jobs_are_alive(struct jobs *jobs);
 size_t jobs_running(struct jobs *jobs);
+/* Seconds that jobs which succeeded since the start have spent in each stage, and how many they are. */
+struct jobs_stages {
+    double seconds[STAGE_COUNT];
+    uint64_t jobs;
+};
+void jobs_stages(struct jobs *jobs, struct jobs_stages *out);
 
 /* What children are confined by, and what became of them since the start. Any thread. */
 struct jobs_sandbox {

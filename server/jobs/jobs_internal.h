@@ -53,6 +53,8 @@ struct jobs {
     pthread_t keeper;
     bool keeper_started;
 
+    struct jobs_stages stages; /* guarded by lock */
+
     pthread_cond_t help; /* helpers: a task, or closing */
     bool closing;        /* helpers end when the queue is empty */
     atomic_bool hurry;   /* checks are to end now */

@@ -39,10 +39,12 @@ enum status store_blob_path(const struct store *store, const char *sha256, char 
     return status == STATUS_OK ? file_join(out, STORE_PATH_SIZE, folder, sha256, error) : status;
 }
 
-/* Out of the disk's space is for the client to try again later; all else is for the operator. */
-static enum status refused(struct error *error, const char *what) {
+enum status store_refused(struct error *error, const char *what) {
     if (errno == ENOSPC || errno == EDQUOT) {
         return error_set(error, STATUS_UNAVAILABLE, "disk", "failed to %s: the disk is full", what);
+    }
+    if (errno == EROFS || errno == EACCES) {
+        return error_set(error, STATUS_UNAVAILABLE, "disk", "failed to %s: the disk is read-only", what);
     }
     return error_io(error, "data folder", "failed to %s", what);
 }
@@ -102,7 +104,7 @@ enum status store_blob_seal(const struct store *store, const char *path, struct 
         if (!is_only_name(store, &info, blob)) {
             status = error_set(error, STATUS_INVALID, "file", "failed to store a file: got a link");
         } else if (fchmod(fd, 0444) != 0 || fsync(fd) != 0) {
-            status = refused(error, "bring a file to disk");
+            status = store_refused(error, "bring a file to disk");
         }
     }
 end:
@@ -128,11 +130,11 @@ enum status store_blob_link(struct store *store, const char *path, const struct 
     if (mkdir(folder, 0750) == 0) {
         status = file_sync_dir(store->blobs_dir, error);
     } else if (errno != EEXIST) {
-        return refused(error, "make a folder for a blob");
+        return store_refused(error, "make a folder for a blob");
     }
     /* A file that is there already has the same bytes: it got its name only after they were on disk. */
     if (status == STATUS_OK && link(path, name) != 0 && errno != EEXIST) {
-        return refused(error, "store a blob");
+        return store_refused(error, "store a blob");
     }
     return status == STATUS_OK ? file_sync_dir(folder, error) : status;
 }

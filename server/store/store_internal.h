@@ -50,6 +50,7 @@ struct store {
     size_t pending_count;
     double pending_since;
     bool stopping;
+    atomic_uint_fast64_t commits, failed_commits;
     atomic_bool write_failed; /* the latest transaction met a refusal: the disk may be full */
 
     pthread_mutex_t listener_lock; /* held while the listener runs */
@@ -95,6 +96,9 @@ void store_read_end(struct store *store, struct store_sql *sql); /* accepts NULL
 void store_readers_close(struct store *store);
 
 /* --- store_blobs.c --- */
+/* From errno: a disk that is full or read-only is for the client to try again later (STATUS_UNAVAILABLE); all else is for the
+ * operator (STATUS_IO). */
+enum status store_refused(struct error *error, const char *what);
 /* Removes files of <data>/blobs that no row names, and all of <data>/tmp; before the writer starts. */
 enum status store_blobs_clean(struct store *store, struct error *error);
 /* Gives a finished file its blob name, leaving `path` in place; the caller holds blobs_lock shared until its row is

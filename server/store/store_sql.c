@@ -17,6 +17,7 @@ enum status store_sql_error(struct store_sql *sql, int code, const char *what, s
     switch (code & 0xff) {
     case SQLITE_FULL:
     case SQLITE_BUSY:
+    case SQLITE_READONLY:
         status = STATUS_UNAVAILABLE;
         break;
     case SQLITE_NOMEM:
@@ -24,7 +25,6 @@ enum status store_sql_error(struct store_sql *sql, int code, const char *what, s
         break;
     case SQLITE_IOERR:
     case SQLITE_CANTOPEN:
-    case SQLITE_READONLY:
     case SQLITE_CORRUPT:
     case SQLITE_NOTADB:
     case SQLITE_PERM:

@@ -43,9 +43,7 @@ enum status store_upload_begin(struct store *store, uint64_t max_bytes, struct s
         /* Whatever the umask: a checking child of another user opens it by its descriptor; the folder is ours alone. */
         if (upload->fd < 0 || fchmod(upload->fd, 0644) != 0) {
             upload->path[0] = '\0';
-            status = errno == ENOSPC
-                         ? error_set(error, STATUS_UNAVAILABLE, "disk", "failed to begin an upload: the disk is full")
-                         : error_io(error, "data folder", "failed to begin an upload");
+            status = store_refused(error, "begin an upload");
         }
     }
     if (status != STATUS_OK) {
@@ -67,10 +65,7 @@ enum status store_upload_write(struct store_upload *upload, const void *data, si
     }
     if (!file_write_all(upload->fd, data, length)) {
         upload->failed = true;
-        if (errno == ENOSPC || errno == EDQUOT) {
-            return error_set(error, STATUS_UNAVAILABLE, "disk", "failed to store an upload: the disk is full");
-        }
-        return error_io(error, "data folder", "failed to store an upload");
+        return store_refused(error, "store an upload");
     }
     digest_update(upload->digest, data, length);
     upload->blob.size += length;
@@ -92,10 +87,7 @@ enum status store_upload_finish(struct store_upload *upload, struct store_blob *
     if (!upload->finished) {
         if (fchmod(upload->fd, 0444) != 0 || fsync(upload->fd) != 0) {
             upload->failed = true;
-            if (errno == ENOSPC || errno == EDQUOT) {
-                return error_set(error, STATUS_UNAVAILABLE, "disk", "failed to finish an upload: the disk is full");
-            }
-            return error_io(error, "data folder", "failed to bring an upload to disk");
+            return store_refused(error, "bring an upload to disk");
         }
         digest_finish(upload->digest, upload->blob.sha256);
         upload->finished = true;

@@ -160,6 +160,7 @@ static void write_batch(struct store *store, struct store_command *commands, str
                         size_t pending_count) {
     struct error error = {0};
     enum status status = transact(&store->write, commands, pending, pending_count, &error);
+    (void)atomic_fetch_add(status == STATUS_OK ? &store->commits : &store->failed_commits, 1);
     atomic_store(&store->write_failed, status != STATUS_OK || store->write.refused);
     if (status != STATUS_OK) {
         log_event(LOG_ERROR, "database_write_failed", "%s", error.message);
