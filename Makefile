@@ -69,6 +69,7 @@ LIBS_http := libmicrohttpd libuv gnutls
 LIBS_onnx := libprotobuf-c
 LIBS_data := libzip spng libturbojpeg
 LIBS_jobs := libseccomp
+LIBS_api := nettle
 LIBS_app := libmicrohttpd libuv
 LIBS_client := libcurl
 
@@ -154,7 +155,7 @@ TOOL_TESTS := $(sort $(wildcard tests/lint/test_*.sh))
 # ---------------------------------------------------------------------------------------------------------------------
 # Building
 
-.PHONY: all all-tests lib help setup test demo lint format bench conformance conformance-networks quality install clean FORCE
+.PHONY: all all-tests lib help setup test demo lint format bench conformance conformance-networks contract quality install clean FORCE
 all: $(BINARIES) lib
 
 lib: $(call archives,$(filter-out app client forge,$(MODULES)))
@@ -318,6 +319,10 @@ fuzz:
 fuzz-built: $(FUZZ_TARGETS)
 	$(Q)tests/fuzz/run $(B) $(SECONDS) $(TARGETS)
 
+# Node 20 and its packages (some 200, into the build folder): openapi.yaml is linted and compared with the real server.
+contract: all
+	$(Q)tests/contract/run.sh $(B)
+
 quality: all
 	$(Q)ONP_BUILD=$(B) tests/quality.sh
 
@@ -371,6 +376,7 @@ help:
 	    'make lint format     check, and format, the sources' \
 	    'make fuzz            fuzz what reads bytes of strangers (SECONDS=60 each)' \
     'make bench quality   measure speed, and results on real models' \
+	    'make contract        compare the server with openapi.yaml (needs node 20)' \
 	    'make install         to $$(DESTDIR)$$(PREFIX), default /usr/local' \
 	    'make clean           remove $(BUILD)/' \
 	    'settings: SAN=address|undefined|thread  BUILD=dir  V=1  WERROR=0'

@@ -40,6 +40,7 @@ const struct job_methods app_methods = {
     .check_parameters = methods_check_parameters,
     .check_model = mitigate_check_model,
     .check_samples = mitigate_check_samples,
+    .describe_graph = mitigate_describe_graph,
     .check_fit = mitigate_check_fit,
 };
 
@@ -289,6 +290,8 @@ static enum status start_api(struct app *app, struct error *error) {
         .check_host = settings_is_local(settings),
         .rate = settings->rate,
         .rate_burst = settings->rate_burst,
+        .quota_bytes = settings->quota_bytes,
+        .jobs_max = settings->jobs_max,
         .max_upload = settings->max_upload,
         .min_free = settings->min_free,
         .wait_max_s = 120,

@@ -33,6 +33,7 @@ struct settings {
     uint64_t max_upload, min_free, job_memory, check_memory, job_file, sandbox_uid;
     double drain_s, cancel_grace_s, check_timeout_s;
     double retain_succeeded, retain_failed, retain_unused; /* days; 0: for ever */
+    uint64_t jobs_max, quota_bytes;
     double rate, rate_burst;
     void *storage; /* of texts from the environment and the file */
 };

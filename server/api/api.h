@@ -30,9 +30,11 @@ struct api_config {
     bool check_host;   /* while open: refuse names other than localhost and addresses in Host (against DNS rebinding) */
     double rate;       /* requests a second of one token, or of one address without; 0: no limit */
     double rate_burst; /* how many of them at once */
-    uint64_t max_upload; /* bytes, as in struct http_config */
-    uint64_t min_free;   /* bytes on the disk below which the server is not ready */
-    double wait_max_s;   /* the most that ?wait= may ask for */
+    uint64_t max_upload;  /* bytes, as in struct http_config */
+    uint64_t min_free;    /* bytes on the disk below which the server is not ready */
+    uint64_t quota_bytes; /* of all that is stored and announced; 0: no limit */
+    uint64_t jobs_max;    /* queued and running jobs of one token; 0: no limit */
+    double wait_max_s;    /* the most that ?wait= may ask for */
 };
 
 enum status api_new(const struct api_config *config, struct api **api, struct error *error);

@@ -41,16 +41,25 @@ static json_t *sandbox_json(const struct api *api) {
                      "system_calls", sandbox.calls, "own_user", sandbox.user, "memory", sandbox.address_space);
 }
 
+/* 0 stands for no limit. */
+static json_t *limits_json(const struct api_config *config) {
+    return json_pack("{s:I, s:I, s:i, s:i, s:f, s:I, s:I, s:f, s:i, s:I, s:[i, i], s:i}", "upload_bytes",
+                     (json_int_t)config->max_upload, "json_bytes", (json_int_t)HTTP_JSON_MAX, "list", STORE_LIST_MAX,
+                     "labels", STORE_LABELS_MAX, "wait_s", config->wait_max_s, "stored_bytes",
+                     (json_int_t)config->quota_bytes, "live_jobs", (json_int_t)config->jobs_max, "requests_a_second",
+                     config->rate, "idempotency_key", STORE_IDEMPOTENCY_KEY_SIZE - 1, "upload_lifetime_s",
+                     (json_int_t)(API_UPLOAD_LIFETIME_MS / 1000), "priority", -API_PRIORITY_MAX, API_PRIORITY_MAX,
+                     "deadline_s", API_DEADLINE_MAX_S);
+}
+
 void api_capabilities_get(struct http_request *request, void *context) {
     const struct api *api = context;
 
-    http_reply_json(
-        request, 200,
-        json_pack("{s:s, s:s, s:o, s:{s:[s], s:[ss]}, s:o, s:{s:i, s:i}, s:o, s:o, s:o, s:{s:I, s:I, s:i, s:i, s:f}}",
-                  "name", "onpd", "version", ONP_VERSION, "methods", api->config.describe_methods(), "formats", "model",
-                  "onnx", "samples", "npz", "zip", "operators", operators_json(api), "opset", "min",
-                  api->config.opset_min, "max", api->config.opset_max, "states", states_json(), "stages", stages_json(),
-                  "sandbox", sandbox_json(api), "limits", "upload_bytes", (json_int_t)api->config.max_upload,
-                  "json_bytes", (json_int_t)HTTP_JSON_MAX, "list", STORE_LIST_MAX, "labels", STORE_LABELS_MAX, "wait_s",
-                  api->config.wait_max_s));
+    http_reply_json(request, 200,
+                    json_pack("{s:s, s:s, s:o, s:{s:[s], s:[ss]}, s:o, s:{s:i, s:i}, s:o, s:o, s:o, s:o}", "name",
+                              "onpd", "version", ONP_VERSION, "methods", api->config.describe_methods(), "formats",
+                              "model", "onnx", "samples", "npz", "zip", "operators", operators_json(api), "opset",
+                              "min", api->config.opset_min, "max", api->config.opset_max, "states", states_json(),
+                              "stages", stages_json(), "sandbox", sandbox_json(api), "limits",
+                              limits_json(&api->config)));
 }

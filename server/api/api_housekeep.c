@@ -4,7 +4,7 @@
 #include "common/mem.h"
 #include "server/api/api_internal.h"
 
-static const double HOUSEKEEP_EVERY_S = 5.0;
+static const double HOUSEKEEP_EVERY_S = 2.0;
 
 /* One round of work for a helper thread. */
 struct round {
@@ -28,9 +28,15 @@ static void note_used(struct store *store, const struct store_token *used, size_
 static void keep_house(void *user) {
     struct round *round = user;
 
+    struct store *store = round->api->config.store;
+    struct error error = {0};
+
     if (round->used_count > 0) {
-        note_used(round->api->config.store, round->used, round->used_count);
+        note_used(store, round->used, round->used_count);
     }
+    complain(store_resumable_purge(store, clock_wall_ms(), &error), &error);
+    error_clear(&error);
+    complain(store_job_expire_queued(store, &error), &error);
     mem_free(round->used);
     mem_free(round);
 }
@@ -52,7 +58,7 @@ void api_tick(struct http_server *server, void *context) {
     }
     round->api = api;
     round->used_count = api_tokens_take_used(api, &round->used);
-    if (round->used_count == 0 || jobs_run_later(api->config.jobs, keep_house, round, &error) != STATUS_OK) {
+    if (jobs_run_later(api->config.jobs, keep_house, round, &error) != STATUS_OK) {
         mem_free(round->used);
         mem_free(round);
     }

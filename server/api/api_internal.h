@@ -8,9 +8,11 @@
 #include "server/api/api_rate.h"
 #include "server/store/store_jobs.h"
 #include "server/store/store_objects.h"
+#include "server/store/store_resumable.h"
 #include "server/store/store_tokens.h"
 
-enum { API_LIST_DEFAULT = 50, API_LOCATION_SIZE = STORE_LOCATION_SIZE };
+enum { API_PRIORITY_MAX = 100, API_DEADLINE_MAX_S = 30 * 24 * 3600 };
+enum { API_FIELD_SIZE = 64, API_FIELDS_MAX = 4, API_LIST_DEFAULT = 50, API_LOCATION_SIZE = STORE_LOCATION_SIZE };
 
 /* A member of an answer that is given once and never kept. */
 #define API_SECRET_MEMBER "token"
@@ -37,7 +39,8 @@ struct api {
     bool ready_known;
     double ready_checked;     /* clock_seconds() */
     struct error ready_error; /* status STATUS_OK: ready */
-    double kept_house;        /* when api_tick() last looked for what is due */
+    struct api_busy_upload *busy_uploads;
+    double kept_house; /* when api_tick() last looked for what is due */
 };
 
 /* --- tasks: calls that wait for the disk or a check run in a helper thread, and the request sleeps --- */
@@ -49,6 +52,8 @@ struct api_task {
     struct http_hold *hold;
     void (*work)(struct api_task *task); /* helper thread; fills the answer below */
     void (*done)(struct api_task *task); /* loop thread, before the answer is sent; may be NULL */
+    void (*end)(struct api_task *task);  /* loop thread, whatever became of it; may be NULL */
+    void *user;                          /* for these */
 
     /* what work() gets */
     enum store_kind kind;
@@ -61,6 +66,10 @@ struct api_task {
     char fingerprint[DIGEST_HEX_SIZE];                /* of the request, for its key */
     bool holds_key;                                   /* it is the first with its key */
     json_t *body;                                     /* owned */
+    long layer;                                       /* of a graph; -1: none in particular */
+    bool counted;                                     /* its bytes are in store_bytes() already */
+    uint64_t length;                                  /* of an upload to come */
+    char metadata[STORE_METADATA_SIZE];               /* the same */
 
     /* what it answers: error.status STATUS_OK and code with reply (204 without), or the error, with code 0 for the usual one */
     struct error error;
@@ -68,12 +77,44 @@ struct api_task {
     json_t *reply;
     char location[API_LOCATION_SIZE];
     bool replayed; /* it is the answer to an earlier request */
+    struct {
+        const char *name; /* literal */
+        char value[API_FIELD_SIZE];
+    } fields[API_FIELDS_MAX]; /* more header fields of it */
+    size_t field_count;
 };
 
 /* A task of this request, or NULL after replying 503 (no memory, draining). */
 struct api_task *api_task_new(struct http_request *request, struct api *api, void (*work)(struct api_task *task));
 /* Holds the request and starts the task, or replies with why not. Takes the task. */
 void api_task_start(struct http_request *request, struct api_task *task);
+
+/* A header field of the answer of a task; `name` is a literal. */
+void api_task_field(struct api_task *task, const char *name, const char *value);
+
+/* --- resumable uploads (api_uploads.c, api_upload_piece.c) --- */
+
+#define API_TUS_VERSION "1.0.0"
+static const int64_t API_UPLOAD_LIFETIME_MS = 24 * 3600 * (int64_t)1000; /* from its last piece */
+
+/* Uploads that a request is at work on. Loop thread. */
+struct api_busy_upload {
+    struct api_busy_upload *next;
+    char id[ID_SIZE];
+};
+/* False: another request is at work on it. */
+bool api_upload_lock(struct api *api, const char *id);
+void api_upload_unlock(struct api *api, const char *id);
+/* The upload of the path; false after replying. */
+bool api_upload_find(struct http_request *request, struct api *api, struct store_resumable *upload);
+/* Whether the client speaks our version of the protocol; false after replying 412. */
+bool api_upload_speaks(struct http_request *request);
+/* For Upload-Expires: "Wed, 25 Jun 2014 16:00:00 GMT". */
+void api_upload_expires(int64_t wall_ms, char out[API_FIELD_SIZE]);
+
+/* api_limits.c: whether `bytes` more may be stored: STATUS_UNAVAILABLE if the disk is low, STATUS_LIMIT over the quota. Reads only, does not
+ * wait. */
+enum status api_room_check(struct api *api, uint64_t bytes, struct error *error);
 
 /* --- idempotency keys (api_idempotency.c) --- */
 
@@ -129,6 +170,8 @@ void api_objects_list(struct http_request *request, struct api *api, enum store_
 void api_objects_get(struct http_request *request, struct api *api, enum store_kind kind);
 void api_objects_content(struct http_request *request, struct api *api, enum store_kind kind);
 void api_objects_delete(struct http_request *request, struct api *api, enum store_kind kind);
+/* Helper thread: makes task->upload an object of task->kind, after all checks. */
+void api_object_create_work(struct api_task *task);
 
 /* --- handlers, one file a resource --- */
 
@@ -137,6 +180,9 @@ http_handler api_models_begin, api_models_create, api_models_list, api_models_ge
 http_handler api_samples_begin, api_samples_create, api_samples_list, api_samples_get, api_samples_content,
     api_samples_delete;
 http_handler api_jobs_create, api_jobs_list, api_jobs_get, api_jobs_cancel, api_jobs_retry, api_jobs_delete;
+http_handler api_uploads_options, api_uploads_create, api_uploads_head, api_uploads_patch_begin, api_uploads_patch,
+    api_uploads_delete, api_uploads_complete;
+http_handler api_models_graph, api_problems_get;
 http_handler api_tokens_create, api_tokens_list, api_tokens_get, api_tokens_delete;
 http_handler api_events_get;
 http_handler api_result_get, api_artifacts_list, api_artifacts_get;

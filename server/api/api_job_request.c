@@ -8,8 +8,6 @@
 enum {
     LABEL_KEY_MAX = 63,
     LABEL_VALUE_MAX = 255,
-    PRIORITY_MAX = 100,
-    DEADLINE_MAX_S = 30 * 24 * 3600,
 };
 
 static enum status check_id(const char *id, const char *prefix, const char *pointer, struct error *error) {
@@ -75,9 +73,9 @@ enum status api_job_request_read(json_t *body, struct store_job_request *request
     (void)json_get_string(&reader, "method", JSON_OPTIONAL, STORE_METHOD_SIZE - 1, &request->method);
     (void)json_get_object(&reader, "parameters", JSON_OPTIONAL, &parameters);
     (void)json_get_u64(&reader, "seed", JSON_OPTIONAL, 0, INT64_MAX, &request->seed);
-    (void)json_get_i64(&reader, "priority", JSON_OPTIONAL, -PRIORITY_MAX, PRIORITY_MAX, &priority);
+    (void)json_get_i64(&reader, "priority", JSON_OPTIONAL, -API_PRIORITY_MAX, API_PRIORITY_MAX, &priority);
     (void)json_get_object(&reader, "labels", JSON_OPTIONAL, &labels);
-    (void)json_get_double(&reader, "deadline_s", JSON_OPTIONAL, 1.0, DEADLINE_MAX_S, &request->deadline_s);
+    (void)json_get_double(&reader, "deadline_s", JSON_OPTIONAL, 1.0, API_DEADLINE_MAX_S, &request->deadline_s);
     status = json_reader_finish(&reader);
     if (status == STATUS_OK) {
         status = check_id(request->model_id, "mdl", "/model_id", error);

@@ -28,6 +28,11 @@ static void submit(struct api_task *task, struct store_job_request *request) {
     struct store_job job;
 
     request->idempotency = task->holds_key ? &key : NULL;
+    request->owner = task->subject;
+    request->owner_max = task->api->config.jobs_max;
+    if (store_check_disk(task->api->config.store, task->api->config.min_free, &task->error) != STATUS_OK) {
+        return;
+    }
     if (jobs_submit(task->api->config.jobs, request, &job, &task->error) == STATUS_OK) {
         answer_job(task, &job);
     } else {
@@ -205,6 +210,32 @@ static void delete_work(struct api_task *task) {
     }
 }
 
+/* If-Match is compared with the document that GET gives. */
+static bool may_delete(struct http_request *request, struct api *api) {
+    const char *id;
+    struct store_job job;
+    struct error error = {0};
+    bool may;
+
+    if (http_request_header(request, "If-Match") == NULL) {
+        return true;
+    }
+    id = api_path_id(request, "job");
+    if (id == NULL) {
+        return false;
+    }
+    if (store_job_find(api->config.store, id, &job, &error) != STATUS_OK) {
+        http_reply_error(request, &error);
+        return false;
+    }
+    may = http_request_if_match(request, api_job_json(&job));
+    store_job_deinit(&job);
+    return may;
+}
+
 void api_jobs_delete(struct http_request *request, void *context) {
+    if (!may_delete(request, context)) {
+        return;
+    }
     start_for_job(request, context, delete_work);
 }

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "common/mem.h"
+#include "common/parse.h"
 #include "server/api/api_internal.h"
 #include "server/api/content_digest.h"
 
@@ -48,17 +49,22 @@ static enum status check_upload(struct http_request *request, struct error *erro
 }
 
 void api_objects_begin(struct http_request *request, struct api *api, enum store_kind kind) {
+    const char *length = http_request_header(request, "Content-Length");
     struct store_upload *upload = NULL;
     struct error error = {0};
+    uint64_t announced = 0;
 
     (void)kind;
     if (check_upload(request, &error) != STATUS_OK) {
         api_reply_malformed(request, &error);
         return;
     }
+    if (length != NULL && !parse_u64(length, UINT64_MAX / 2, &announced)) {
+        announced = 0;
+    }
     if (api->draining) {
         error_set(&error, STATUS_UNAVAILABLE, NULL, "failed to take the upload: the server is shutting down");
-    } else {
+    } else if (api_room_check(api, announced, &error) == STATUS_OK) {
         (void)store_upload_begin(api->config.store, api->config.max_upload, &upload, &error);
     }
     if (upload == NULL) {
@@ -78,7 +84,7 @@ static void answer_object(struct api_task *task, struct store_object *object, un
 }
 
 /* Helper thread: bytes to disk, known already?, check, row. */
-static void create_work(struct api_task *task) {
+void api_object_create_work(struct api_task *task) {
     struct store *store = task->api->config.store;
     struct store_object object;
     struct store_blob blob;
@@ -98,6 +104,9 @@ static void create_work(struct api_task *task) {
     }
     if (store_object_find_by_sha256(store, task->kind, blob.sha256, &object, &unused) == STATUS_OK) {
         answer_object(task, &object, 200);
+        return;
+    }
+    if (api_room_check(task->api, task->counted ? 0 : blob.size, &task->error) != STATUS_OK) {
         return;
     }
     if (jobs_check_file(task->api->config.jobs, task->kind, store_upload_path(task->upload), &info, &task->error) !=
@@ -125,7 +134,7 @@ void api_objects_create(struct http_request *request, struct api *api, enum stor
         http_reply_error(request, &error);
         return;
     }
-    task = api_task_new(request, api, create_work);
+    task = api_task_new(request, api, api_object_create_work);
     if (task == NULL) {
         store_upload_abort(upload);
         return;
@@ -210,6 +219,22 @@ void api_objects_content(struct http_request *request, struct api *api, enum sto
     store_object_deinit(&object);
 }
 
+/* If-Match is compared with the document that GET gives. */
+static bool may_delete(struct http_request *request, struct api *api, enum store_kind kind) {
+    struct store_object object;
+    bool may;
+
+    if (http_request_header(request, "If-Match") == NULL) {
+        return true;
+    }
+    if (!find_object(request, api, kind, &object)) {
+        return false;
+    }
+    may = http_request_if_match(request, api_object_json(kind, &object));
+    store_object_deinit(&object);
+    return may;
+}
+
 static void delete_work(struct api_task *task) {
     if (store_object_delete(task->api->config.store, task->kind, task->id, &task->error) == STATUS_OK) {
         struct error ignored = {0};
@@ -221,7 +246,8 @@ static void delete_work(struct api_task *task) {
 
 void api_objects_delete(struct http_request *request, struct api *api, enum store_kind kind) {
     const char *id = api_path_id(request, prefix_of(kind));
-    struct api_task *task = id == NULL ? NULL : api_task_new(request, api, delete_work);
+    struct api_task *task =
+        id == NULL || !may_delete(request, api, kind) ? NULL : api_task_new(request, api, delete_work);
 
     if (task != NULL) {
         task->kind = kind;

@@ -10,7 +10,17 @@ static void task_free(struct api_task *task) {
     store_upload_abort(task->upload);
     json_decref(task->body);
     json_decref(task->reply);
+    if (task->end != NULL) {
+        task->end(task);
+    }
     mem_free(task);
+}
+
+void api_task_field(struct api_task *task, const char *name, const char *value) {
+    if (task->field_count < API_FIELDS_MAX) {
+        task->fields[task->field_count].name = name;
+        (void)snprintf(task->fields[task->field_count++].value, API_FIELD_SIZE, "%s", value);
+    }
 }
 
 static void reply_draining(struct http_request *request) {
@@ -49,6 +59,9 @@ static void reply(struct http_request *request, struct api_task *task) {
         json_decref(body);
         http_reply_problem(request, task->code, &task->error);
         return;
+    }
+    for (size_t i = 0; i < task->field_count; i++) {
+        http_reply_header(request, task->fields[i].name, task->fields[i].value);
     }
     if (task->replayed) {
         http_reply_header(request, "Idempotency-Replayed", "true");

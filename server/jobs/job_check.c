@@ -74,7 +74,7 @@ static uint64_t least(uint64_t a, uint64_t b) {
     return a == 0 || (b != 0 && b < a) ? b : a;
 }
 
-static enum status check_in_process(struct jobs *jobs, enum store_kind kind, const char *path, json_t **info,
+static enum status check_in_process(struct jobs *jobs, enum job_task task, const char *path, long layer, json_t **info,
                                     struct error *error) {
     struct check check = {.jobs = jobs, .until = clock_seconds() + jobs->options.check_timeout_s};
     char name[ID_SIZE];
@@ -93,16 +93,17 @@ static enum status check_in_process(struct jobs *jobs, enum store_kind kind, con
                                         .user = &check,
                                         .stop = is_late};
     const struct job_request request = {
-        .task = kind == STORE_MODEL ? JOB_TASK_CHECK_MODEL : JOB_TASK_CHECK_SAMPLES,
+        .task = task,
         .limits = {.memory = least(jobs->options.memory_limit, jobs->options.check_memory),
                    .file = jobs->options.file_limit,
                    .cpu_s = (uint64_t)jobs->options.check_timeout_s + CPU_SLACK_S,
                    .sandbox = jobs->options.sandbox,
                    .uid = jobs->options.sandbox_uid},
-        .path = path};
+        .path = path,
+        .layer = layer};
     job_process_run(&process, &request, &outcome);
     jobs_count_end(jobs, outcome.end);
-    status = explain(&check, kind, &outcome, info, error);
+    status = explain(&check, task == JOB_TASK_CHECK_SAMPLES ? STORE_SAMPLES : STORE_MODEL, &outcome, info, error);
     json_decref(outcome.info);
     (void)file_remove_tree(folder, NULL);
     return status;
@@ -111,10 +112,17 @@ static enum status check_in_process(struct jobs *jobs, enum store_kind kind, con
 enum status jobs_check_file(struct jobs *jobs, enum store_kind kind, const char *path, json_t **info,
                             struct error *error) {
     if (jobs->options.isolation == JOB_ISOLATION_PROCESS) {
-        return check_in_process(jobs, kind, path, info, error);
+        return check_in_process(jobs, kind == STORE_MODEL ? JOB_TASK_CHECK_MODEL : JOB_TASK_CHECK_SAMPLES, path, -1,
+                                info, error);
     }
     return kind == STORE_MODEL ? jobs->methods->check_model(path, info, error)
                                : jobs->methods->check_samples(path, info, error);
+}
+
+enum status jobs_describe_graph(struct jobs *jobs, const char *path, long layer, json_t **graph, struct error *error) {
+    return jobs->options.isolation == JOB_ISOLATION_PROCESS
+               ? check_in_process(jobs, JOB_TASK_DESCRIBE_GRAPH, path, layer, graph, error)
+               : jobs->methods->describe_graph(path, layer, graph, error);
 }
 
 /* --- helpers --- */

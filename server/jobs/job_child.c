@@ -111,6 +111,9 @@ static enum status carry_out(struct child *child, const struct job_request *requ
     case JOB_TASK_CHECK_SAMPLES:
         status = child->methods->check_samples(request->path, info, error);
         break;
+    case JOB_TASK_DESCRIBE_GRAPH:
+        status = child->methods->describe_graph(request->path, request->layer, info, error);
+        break;
     case JOB_TASK_COUNT:
         break;
     }

@@ -13,7 +13,7 @@
 enum { PATH_MAX_BYTES = STORE_PATH_SIZE + 64 };
 static const double ETA_MAX_S = 1e9;
 
-static const char *const TASKS[JOB_TASK_COUNT] = {"run", "check_model", "check_samples"};
+static const char *const TASKS[JOB_TASK_COUNT] = {"run", "check_model", "check_samples", "describe_graph"};
 static const char *const MODES[JOB_SANDBOX_MODE_COUNT] = {"auto", "require", "off"};
 
 /* Takes the value. */
@@ -45,7 +45,7 @@ char *job_message_request(const struct job_request *request) {
                          "parameters", run->parameters, "seed", seed, "threads", (json_int_t)run->threads, "checkpoint",
                          run->checkpoint);
     } else {
-        body = json_pack("{s:s}", "path", request->path);
+        body = json_pack("{s:s, s:I}", "path", request->path, "layer", (json_int_t)request->layer);
     }
     if (value == NULL || body == NULL || json_object_update(value, body) != 0) {
         json_decref(value);
@@ -162,7 +162,10 @@ enum status job_message_parse_request(const char *line, size_t length, struct jo
     if (request->task == JOB_TASK_RUN) {
         return read_run(&reader, &request->run, error);
     }
+    int64_t layer = -1;
     (void)json_get_string(&reader, "path", JSON_REQUIRED, PATH_MAX_BYTES, &request->path);
+    (void)json_get_i64(&reader, "layer", JSON_REQUIRED, -1, INT32_MAX, &layer);
+    request->layer = (long)layer;
     return json_reader_finish(&reader);
 }
 

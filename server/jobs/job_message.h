@@ -16,12 +16,13 @@
 
 enum { JOB_REQUEST_MAX = 4 * 1024 * 1024, JOB_LINE_MAX = 64 * 1024, JOB_INFO_LINE_MAX = 4 * 1024 * 1024 };
 
-enum job_task { JOB_TASK_RUN, JOB_TASK_CHECK_MODEL, JOB_TASK_CHECK_SAMPLES, JOB_TASK_COUNT };
+enum job_task { JOB_TASK_RUN, JOB_TASK_CHECK_MODEL, JOB_TASK_CHECK_SAMPLES, JOB_TASK_DESCRIBE_GRAPH, JOB_TASK_COUNT };
 
 struct job_request {
     enum job_task task;
     struct job_limits limits;    /* what the child holds itself to (job_sandbox.h) */
-    const char *path;            /* of a check */
+    const char *path;            /* of a check or description */
+    long layer;                  /* of JOB_TASK_DESCRIBE_GRAPH; < 0: none in particular */
     struct mitigate_request run; /* of JOB_TASK_RUN */
 };
 

@@ -25,6 +25,7 @@ struct job_methods {
     enum status (*check_parameters)(const char *method, const json_t *parameters, struct error *error);
     enum status (*check_model)(const char *path, json_t **info, struct error *error);
     enum status (*check_samples)(const char *path, json_t **info, struct error *error);
+    enum status (*describe_graph)(const char *path, long layer, json_t **graph, struct error *error);
     enum status (*check_fit)(const json_t *model, const json_t *samples, const json_t *probe, struct error *error);
 };
 
@@ -101,6 +102,9 @@ enum status jobs_cancel(struct jobs *jobs, const char *id, struct store_job *job
  * too much memory; a check that crashes gives STATUS_INVALID, as only a hostile file does that. */
 enum status jobs_check_file(struct jobs *jobs, enum store_kind kind, const char *path, json_t **info,
                             struct error *error);
+
+/* Describes the graph of a model file, as jobs_check_file() checks one: in a child, within the time limit, blocking. */
+enum status jobs_describe_graph(struct jobs *jobs, const char *path, long layer, json_t **graph, struct error *error);
 
 /* Called from a helper thread, once; it may block and may call store functions. `info` is the callee's (json_decref()), NULL
  * on error; `error` is borrowed for the call. */

@@ -6,13 +6,12 @@
 #include "common/json_read.h"
 #include "common/mem.h"
 #include "server/data/samples.h"
-#include "server/graph/neuron_graph.h"
 #include "server/graph/units.h"
+#include "server/mitigate/describe.h"
 #include "server/mitigate/mitigate.h"
 #include "server/onnx/onnx_model.h"
 
-static enum status load_model(const char *path, struct onnx_model **model, struct unit_map **units,
-                              struct error *error) {
+enum status describe_load(const char *path, struct onnx_model **model, struct unit_map **units, struct error *error) {
     char *bytes = NULL;
     size_t length = 0;
     enum status status = file_read(path, onnx_default_limits.max_bytes, &bytes, &length, error);
@@ -37,7 +36,7 @@ enum status mitigate_check_model(const char *path, json_t **info, struct error *
     struct onnx_model *model = NULL;
     struct unit_map *units = NULL;
     struct onnx_info i;
-    const enum status status = load_model(path, &model, &units, error);
+    const enum status status = describe_load(path, &model, &units, error);
     if (status != STATUS_OK) {
         return status;
     }
@@ -125,61 +124,5 @@ enum status mitigate_check_fit(const json_t *model, const json_t *samples, const
                                "attacker's target class");
         }
     }
-    return status;
-}
-
-/* Edges whose receiving unit lies in [first, last). */
-static json_t *edge_array(const struct neuron_graph *graph, size_t first, size_t last) {
-    static const char *const names[RELATION_COUNT] = {"similar", "forward", "backward"};
-    json_t *edges = json_array();
-    for (size_t r = 0; r < RELATION_COUNT; r++) {
-        if (r == RELATION_BACKWARD) {
-            continue; /* the same edges as forward, seen from the other end */
-        }
-        for (size_t u = first; u < last; u++) {
-            for (size_t e = graph->edges[r].start[u]; e < graph->edges[r].start[u + 1]; e++) {
-                json_array_append_new(edges, json_pack("{s:s, s:I, s:I, s:f}", "relation", names[r], "from",
-                                                       (json_int_t)graph->edges[r].source[e], "to", (json_int_t)u,
-                                                       "weight", (double)graph->edges[r].weight[e]));
-            }
-        }
-    }
-    return edges;
-}
-
-enum status mitigate_describe_graph(const char *path, long layer, json_t **graph, struct error *error) {
-    struct onnx_model *model = NULL;
-    struct unit_map *units = NULL;
-    struct neuron_graph *neurons = NULL;
-    enum status status = load_model(path, &model, &units, error);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    const struct network *network = onnx_model_network(model);
-    if (layer >= 0 && (size_t)layer >= units->layer_count) {
-        status = error_set(error, STATUS_NOT_FOUND, "layer", "failed to find layer %ld: got a model of %zu layers",
-                           layer, units->layer_count);
-        goto done;
-    }
-    status = neuron_graph_new(network, units, &neurons, error);
-    if (status != STATUS_OK) {
-        goto done;
-    }
-    json_t *layers = json_array();
-    for (size_t l = 0; l < units->layer_count; l++) {
-        json_array_append_new(
-            layers, json_pack("{s:s, s:I, s:I, s:I}", "name", units_layer_name(network, &units->layers[l]), "first",
-                              (json_int_t)units->layers[l].first, "channels", (json_int_t)units->layers[l].count,
-                              "depth", (json_int_t)units->layers[l].depth));
-    }
-    const size_t first = layer < 0 ? 0 : units->layers[layer].first;
-    const size_t last = layer < 0 ? units->unit_count : first + units->layers[layer].count;
-    *graph = json_pack("{s:o, s:I, s:o}", "layers", layers, "units", (json_int_t)units->unit_count, "edges",
-                       edge_array(neurons, first, last));
-    status = *graph == NULL ? error_no_memory(error, "the description of the graph") : STATUS_OK;
-done:
-    neuron_graph_free(neurons);
-    units_free(units);
-    onnx_model_free(model);
     return status;
 }

@@ -53,7 +53,9 @@ enum status mitigate_check_model(const char *path, json_t **info, struct error *
 enum status mitigate_check_samples(const char *path, json_t **info, struct error *error);
 /* Do these samples (and probe, or NULL) fit the model? From the infos above; place is a JSON pointer such as "/samples_id". */
 enum status mitigate_check_fit(const json_t *model, const json_t *samples, const json_t *probe, struct error *error);
-/* {"layers": [{"name", "first", "channels"}], "units": n, "edges": [...]} of one layer or all, for pictures. layer < 0: all. */
+/* For pictures: {"layers": [{"layer", "name", "first", "channels", "depth"}], "units": n} and, with layer >= 0, {"layer", "nodes": [{"unit", "channel",
+ * "group", "features": {"l1", "in", "out", "lipschitz"}}], "edges": [{"relation": "similar" | "forward", "from", "to", "weight"}]} of it:
+ * edges that end in one of its units. STATUS_NOT_FOUND for a layer that is not there. */
 enum status mitigate_describe_graph(const char *path, long layer, json_t **graph, struct error *error);
 
 #endif

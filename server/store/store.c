@@ -23,6 +23,7 @@ static enum status make_folders(struct store *store, const char *data_dir, struc
     } paths[] = {
         {store->blobs_dir, "blobs", true},
         {store->tmp_dir, "tmp", true},
+        {store->uploads_dir, "uploads", true},
         {store->database, "onp.db", false},
     };
     enum status status = file_make_dir(data_dir, error);
@@ -113,6 +114,9 @@ enum status store_open(const char *data_dir, const struct embedded_file *migrati
         status = store_blobs_clean(store, error);
     }
     if (status == STATUS_OK) {
+        status = store_resumables_clean(store, error);
+    }
+    if (status == STATUS_OK) {
         status = store_writer_start(store, error);
     }
     if (status != STATUS_OK) {
@@ -166,15 +170,49 @@ static enum status write_probe(struct store_write *write, void *user, struct err
     return status;
 }
 
-enum status store_check_ready(struct store *store, uint64_t min_free, struct error *error) {
+enum status store_check_disk(const struct store *store, uint64_t bytes, struct error *error) {
     struct statvfs disk;
     if (statvfs(store->data_dir, &disk) != 0) {
         return error_io(error, "data folder", "failed to look at the disk of the store");
     }
     uint64_t left = (uint64_t)disk.f_bavail * (uint64_t)disk.f_frsize;
-    if (left < min_free) {
+    if (left < bytes) {
         return error_set(error, STATUS_UNAVAILABLE, "disk", "disk is low: got %llu bytes free, expected at least %llu",
-                         (unsigned long long)left, (unsigned long long)min_free);
+                         (unsigned long long)left, (unsigned long long)bytes);
+    }
+    return STATUS_OK;
+}
+
+enum status store_bytes(struct store *store, uint64_t *bytes, struct error *error) {
+    struct store_sql *sql = NULL;
+    struct store_query query = {0};
+    bool row = false;
+    enum status status = store_read_begin(store, &sql, error);
+    if (status == STATUS_OK) {
+        status = store_query_init(&query, sql,
+                                  "SELECT (SELECT coalesce(sum(size), 0) FROM blobs) + (SELECT coalesce(sum(length), 0)"
+                                  " FROM uploads WHERE object_id = '')",
+                                  error);
+    }
+    if (status == STATUS_OK) {
+        status = store_query_step(&query, &row, error);
+    }
+    if (status == STATUS_OK && row) {
+        *bytes = store_column_u64(&query, 0);
+    }
+    store_query_end(&query);
+    store_read_end(store, sql);
+    return status;
+}
+
+enum status store_check_ready(struct store *store, uint64_t min_free, struct error *error) {
+    struct statvfs disk;
+    if (statvfs(store->data_dir, &disk) != 0) {
+        return error_io(error, "data folder", "failed to look at the disk of the store");
+    }
+    enum status status = store_check_disk(store, min_free, error);
+    if (status != STATUS_OK) {
+        return status;
     }
     if ((disk.f_flag & ST_RDONLY) != 0 || access(store->data_dir, W_OK) != 0) {
         return error_set(error, STATUS_UNAVAILABLE, "disk", "the data folder is read-only");

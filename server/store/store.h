@@ -44,6 +44,11 @@ void store_set_listener(struct store *store, void (*changed)(void *user, const c
  * STATUS_UNAVAILABLE and why. */
 enum status store_check_ready(struct store *store, uint64_t min_free, struct error *error);
 
+/* STATUS_UNAVAILABLE if the disk has less than `bytes` left. Does not wait. */
+enum status store_check_disk(const struct store *store, uint64_t bytes, struct error *error);
+/* Bytes of all blobs, and those announced by uploads that come in pieces. */
+enum status store_bytes(struct store *store, uint64_t *bytes, struct error *error);
+
 /* The folder given at store_open(), as an absolute path; borrowed. */
 const char *store_data_dir(const struct store *store);
 

@@ -38,6 +38,7 @@ struct store {
     char database[STORE_PATH_SIZE];
     char blobs_dir[STORE_PATH_SIZE];
     char tmp_dir[STORE_PATH_SIZE];
+    char uploads_dir[STORE_PATH_SIZE];
     int lock_file; /* held as long as the store is open, so that no second process writes */
 
     struct store_write write; /* the writer thread's own */
@@ -108,6 +109,17 @@ enum status store_blob_link(struct store *store, const char *path, const struct 
 enum status store_blob_seal(const struct store *store, const char *path, struct store_blob *blob, struct error *error);
 /* The row of a blob, in a transaction of the writer. */
 enum status store_blob_insert(struct store_write *write, const struct store_blob *blob, struct error *error);
+
+/* --- store_upload.c --- */
+/* A whole file of `size` bytes as an upload; finishing it hashes the file, aborting it leaves the file. */
+enum status store_upload_adopt(struct store *store, const char *path, uint64_t size, struct store_upload **out,
+                               struct error *error);
+
+/* --- store_resumable.c --- */
+enum status store_resumable_path(const struct store *store, const char *id, char out[STORE_PATH_SIZE],
+                                 struct error *error);
+/* Removes files of <data>/uploads that no row names and what rows do not count; before the writer starts. */
+enum status store_resumables_clean(struct store *store, struct error *error);
 
 /* --- store_idempotency.c --- */
 /* Notes what a request with this key has made, in the transaction that makes it. */

@@ -2,7 +2,8 @@
 #include "server/store/store_jobs.h"
 
 static const bool MOVES[JOB_STATE_COUNT][JOB_STATE_COUNT] = {
-    [JOB_QUEUED] = {[JOB_STARTING] = true, [JOB_CANCELLED] = true},
+    /* A job may miss its deadline before it starts. */
+    [JOB_QUEUED] = {[JOB_STARTING] = true, [JOB_FAILED] = true, [JOB_CANCELLED] = true},
     [JOB_STARTING] = {[JOB_RUNNING] = true, [JOB_CANCELLING] = true, [JOB_FAILED] = true, [JOB_INTERRUPTED] = true},
     [JOB_RUNNING] = {[JOB_CANCELLING] = true, [JOB_SUCCEEDED] = true, [JOB_FAILED] = true, [JOB_INTERRUPTED] = true},
     /* A job may be done, or fail, before the wish to cancel reaches it. */

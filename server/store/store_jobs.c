@@ -210,6 +210,32 @@ static enum status expect_room(struct store_write *write, uint64_t queue_max, st
     return status;
 }
 
+static enum status expect_owners_room(struct store_write *write, const struct store_job_request *request,
+                                      struct error *error) {
+    struct store_query query;
+    bool row = false;
+    if (request->owner_max == 0) {
+        return STATUS_OK;
+    }
+    enum status status =
+        store_query_init(&query, &write->sql,
+                         "SELECT count(*) FROM jobs WHERE owner = ? AND state IN ('queued', 'starting', 'running',"
+                         " 'cancelling', 'interrupted')",
+                         error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    store_query_text(&query, request->owner != NULL ? request->owner : "");
+    status = store_query_step(&query, &row, error);
+    if (status == STATUS_OK && store_column_u64(&query, 0) >= request->owner_max) {
+        status = error_set(error, STATUS_UNAVAILABLE, "queue",
+                           "failed to queue a job: got %llu queued or running, the most one client may have",
+                           (unsigned long long)request->owner_max);
+    }
+    store_query_end(&query);
+    return status;
+}
+
 static enum status insert_labels(struct store_write *write, const char *id, const json_t *labels, struct error *error) {
     const char *key;
     json_t *value;
@@ -239,7 +265,7 @@ static enum status insert_row(struct store_write *write, const char *id, const s
     enum status status = store_query_init(
         &query, &write->sql,
         "INSERT INTO jobs (id, state, max_attempts, model_id, samples_id, probe_id, method, parameters, seed, priority,"
-        " deadline_s, created_ms, updated_ms) VALUES (?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        " deadline_s, owner, created_ms, updated_ms) VALUES (?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         error);
     if (status != STATUS_OK) {
         return status;
@@ -254,6 +280,7 @@ static enum status insert_row(struct store_write *write, const char *id, const s
     store_query_u64(&query, request->seed);
     store_query_i64(&query, request->priority);
     store_query_real(&query, request->deadline_s);
+    store_query_text(&query, request->owner != NULL ? request->owner : "");
     store_query_i64(&query, now);
     store_query_i64(&query, now);
     return store_query_finish(&query, NULL, error);
@@ -272,6 +299,9 @@ static enum status insert(struct store_write *write, void *user, struct error *e
     }
     if (status == STATUS_OK) {
         status = expect_room(write, insertion->queue_max, error);
+    }
+    if (status == STATUS_OK) {
+        status = expect_owners_room(write, request, error);
     }
     id_make("job", id);
     if (status == STATUS_OK) {

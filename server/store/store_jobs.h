@@ -42,10 +42,12 @@ struct store_job_request {
     const char *method;
     const json_t *parameters; /* object or NULL */
     uint64_t seed;
-    int priority;          /* higher first */
-    const json_t *labels;  /* object of strings, at most STORE_LABELS_MAX, or NULL */
-    double deadline_s;     /* seconds from submission by which it must be done; 0: none */
-    unsigned max_attempts; /* losses (crash, kill) after which it fails; 0 means 3 */
+    int priority;                                    /* higher first */
+    const json_t *labels;                            /* object of strings, at most STORE_LABELS_MAX, or NULL */
+    double deadline_s;                               /* seconds from submission by which it must be done; 0: none */
+    unsigned max_attempts;                           /* losses (crash, kill) after which it fails; 0 means 3 */
+    const char *owner;                               /* who it counts for; NULL: nobody */
+    uint64_t owner_max;                              /* jobs of the owner that may be queued or run; 0: no limit */
     const struct store_idempotency_key *idempotency; /* of the request that makes it; NULL: none */
 };
 
@@ -76,7 +78,7 @@ struct store_job {
 void store_job_deinit(struct store_job *job);
 
 /* Inserts a queued job. STATUS_NOT_FOUND with place "/model_id", "/samples_id" or "/probe_id" if one is not there.
- * STATUS_UNAVAILABLE if `queue_max` (0: no limit) jobs are queued already. *job is the caller's. */
+ * STATUS_UNAVAILABLE with place "queue" if `queue_max` (0: no limit) jobs are queued already, or the owner has too many. *job is the caller's. */
 enum status store_job_insert(struct store *store, const struct store_job_request *request, uint64_t queue_max,
                              struct store_job *job, struct error *error);
 enum status store_job_find(struct store *store, const char *id, struct store_job *job, struct error *error);
@@ -92,6 +94,9 @@ enum status store_job_list(struct store *store, const struct store_job_filter *f
 void store_jobs_free(struct store_job *jobs, size_t count);
 /* How many jobs are in each state. */
 enum status store_job_counts(struct store *store, uint64_t counts[JOB_STATE_COUNT], struct error *error);
+
+/* -> failed for queued jobs whose deadline is over. Looks first, and writes only if there are some. */
+enum status store_job_expire_queued(struct store *store, struct error *error);
 
 /* Deletes a finished job with its events, result and artifacts. STATUS_NOT_FOUND, STATUS_CONFLICT while it is live. */
 enum status store_job_delete(struct store *store, const char *id, struct error *error);

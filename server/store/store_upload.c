@@ -19,6 +19,8 @@ struct store_upload {
     int fd;
     bool failed;   /* the file is not what was sent: it must not be finished */
     bool finished; /* blob is valid */
+    bool adopted;  /* a file that came in pieces */
+    const struct store *store;
     struct store_blob blob;
     char path[STORE_PATH_SIZE];
 };
@@ -72,6 +74,21 @@ enum status store_upload_write(struct store_upload *upload, const void *data, si
     return STATUS_OK;
 }
 
+enum status store_upload_adopt(struct store *store, const char *path, uint64_t size, struct store_upload **out,
+                               struct error *error) {
+    struct store_upload *upload = mem_calloc(1, sizeof(*upload));
+    if (upload == NULL) {
+        return error_no_memory(error, "an upload");
+    }
+    upload->fd = -1;
+    upload->adopted = true;
+    upload->store = store;
+    upload->blob.size = size;
+    (void)snprintf(upload->path, sizeof upload->path, "%s", path);
+    *out = upload;
+    return STATUS_OK;
+}
+
 const char *store_upload_path(const struct store_upload *upload) {
     return upload->path;
 }
@@ -83,6 +100,14 @@ uint64_t store_upload_size(const struct store_upload *upload) {
 enum status store_upload_finish(struct store_upload *upload, struct store_blob *blob, struct error *error) {
     if (upload->failed) {
         return error_set(error, STATUS_CONFLICT, "upload", "failed to finish an upload: it has failed before");
+    }
+    if (!upload->finished && upload->adopted) {
+        const enum status status = store_blob_seal(upload->store, upload->path, &upload->blob, error);
+        upload->failed = status != STATUS_OK;
+        upload->finished = status == STATUS_OK;
+        if (status != STATUS_OK) {
+            return status;
+        }
     }
     if (!upload->finished) {
         if (fchmod(upload->fd, 0444) != 0 || fsync(upload->fd) != 0) {
@@ -104,7 +129,7 @@ void store_upload_abort(struct store_upload *upload) {
         (void)close(upload->fd);
     }
     /* A blob made of it is a second name of the file and stays. */
-    if (upload->path[0] != '\0') {
+    if (upload->path[0] != '\0' && !upload->adopted) {
         (void)unlink(upload->path);
     }
     digest_free(upload->digest);

@@ -34,6 +34,9 @@ BEGIN {
     only("curl/curl.h", "client")
     only("seccomp.h", "server/jobs")
     only("sodium.h", "common")
+    only("nettle/base64.h", "server/api")
+    only("nettle/sha1.h", "server/api")
+    only("nettle/sha2.h", "server/api")
 }
 
 function allow(module, list,    parts, n, i) {

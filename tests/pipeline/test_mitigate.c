@@ -275,6 +275,16 @@ static void test_checks_of_an_upload(void **state) {
     assert_int_equal(mitigate_describe_graph(w.model, 1, &graph, &error), STATUS_OK);
     assert_int_equal(json_array_size(json_object_get(graph, "layers")), 2);
     assert_true(json_array_size(json_object_get(graph, "edges")) > 0);
+    const json_t *layer = json_array_get(json_object_get(graph, "layers"), 1);
+    const json_t *node = json_array_get(json_object_get(graph, "nodes"), 0);
+    assert_int_equal(json_array_size(json_object_get(graph, "nodes")),
+                     json_integer_value(json_object_get(layer, "channels")));
+    assert_int_equal(json_integer_value(json_object_get(node, "unit")),
+                     json_integer_value(json_object_get(layer, "first")));
+    assert_true(json_real_value(json_object_get(json_object_get(node, "features"), "l1")) > 0);
+    json_decref(graph);
+    assert_int_equal(mitigate_describe_graph(w.model, -1, &graph, &error), STATUS_OK);
+    assert_null(json_object_get(graph, "nodes"));
     json_decref(graph);
     assert_int_equal(mitigate_describe_graph(w.model, 2, &graph, &error), STATUS_NOT_FOUND);
     json_decref(model);

@@ -6,6 +6,7 @@
 
 #include "common/embedded.h"
 #include "server/api/api_internal.h"
+#include "server/http/http_problem.h"
 #include "tests/support/cm.h"
 
 static void test_rows_are_complete(void **state) {
@@ -18,7 +19,9 @@ static void test_rows_are_complete(void **state) {
         if (strcmp(route->method, "GET") == 0) {
             assert_int_equal(route->body, HTTP_BODY_NONE);
         } else {
-            assert_true(route->scope == HTTP_SCOPE_WRITE || route->scope == HTTP_SCOPE_ADMIN);
+            /* OPTIONS and HEAD change nothing. */
+            assert_true(route->scope == HTTP_SCOPE_WRITE || route->scope == HTTP_SCOPE_ADMIN ||
+                        strcmp(route->method, "OPTIONS") == 0);
         }
     }
 }
@@ -134,11 +137,59 @@ static void test_references_resolve(void **state) {
     json_decref(openapi);
 }
 
+/* What a problem's type may be is said in full, in both directions. */
+static void test_every_problem_is_described(void **state) {
+    json_t *openapi = description();
+    const json_t *words = openapi, *word;
+    static const char *const way[] = {"components", "schemas", "Problem", "properties", "type", "enum"};
+    size_t count = 0;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(way) / sizeof(way[0]); i++) {
+        words = json_object_get(words, way[i]);
+    }
+    while (http_problem_kind(count) != NULL) {
+        word = json_array_get(words, count);
+        assert_non_null(word);
+        assert_string_equal(json_string_value(word), http_problem_kind(count)->type);
+        count++;
+    }
+    assert_int_equal(json_array_size(words), count);
+    json_decref(openapi);
+}
+
+/* Each {name} of a path is a parameter of it, and the other way round. */
+static void test_path_parameters(void **state) {
+    json_t *openapi = description(), *item, *parameter;
+    const char *path;
+    size_t i;
+
+    (void)state;
+    json_object_foreach(json_object_get(openapi, "paths"), path, item) {
+        size_t braces = 0, named = 0;
+        for (const char *at = path; *at != '\0'; at++) {
+            braces += *at == '{';
+        }
+        json_array_foreach(json_object_get(item, "parameters"), i, parameter) {
+            const json_t *found = json_object_get(parameter, "$ref") != NULL
+                                      ? component(openapi, json_string_value(json_object_get(parameter, "$ref")))
+                                      : parameter;
+            char braced[64];
+            (void)snprintf(braced, sizeof(braced), "{%s}", json_string_value(json_object_get(found, "name")));
+            assert_non_null(strstr(path, braced));
+            named++;
+        }
+        assert_int_equal(named, braces);
+    }
+    json_decref(openapi);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows_are_complete),        cmocka_unit_test(test_no_row_hides_another),
         cmocka_unit_test(test_every_route_is_described), cmocka_unit_test(test_every_description_is_a_route),
-        cmocka_unit_test(test_references_resolve),
+        cmocka_unit_test(test_references_resolve),       cmocka_unit_test(test_every_problem_is_described),
+        cmocka_unit_test(test_path_parameters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

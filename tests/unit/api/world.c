@@ -2,6 +2,7 @@
  * end at once and as the test wants. */
 #include "tests/unit/api/world.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -98,7 +99,28 @@ static json_t *describe(void) {
     return json_pack("[{s:s}]", "name", "onp");
 }
 
-static const struct job_methods methods = {run, check_parameters, check_file, check_file, check_fit};
+static atomic_int described;
+
+int world_described(void) {
+    return atomic_load(&described);
+}
+
+static enum status describe_graph(const char *path, long layer, json_t **graph, struct error *error) {
+    (void)path;
+    atomic_fetch_add(&described, 1);
+    if (layer > 1) {
+        return error_set(error, STATUS_NOT_FOUND, "layer", "failed to find layer %ld", layer);
+    }
+    *graph = json_pack("{s:I, s:[]}", "asked", (json_int_t)layer, "layers");
+    return STATUS_OK;
+}
+
+static const struct job_methods methods = {.run = run,
+                                           .check_parameters = check_parameters,
+                                           .check_model = check_file,
+                                           .check_samples = check_file,
+                                           .describe_graph = describe_graph,
+                                           .check_fit = check_fit};
 static const char *const operators[] = {"Conv", "Relu", NULL};
 
 static void notify(void *user, const char *job_id) {

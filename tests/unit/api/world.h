@@ -22,6 +22,9 @@ int world_setup(void **state);
 int world_setup_with(void **state, const struct api_config *extra);
 int world_teardown(void **state);
 
+/* How many graphs were computed since the start of the program. */
+int world_described(void);
+
 /* Sends a request and gives the answer's JSON (new reference, NULL if there is none); *code may be NULL. */
 json_t *ask(struct world *world, const char *method, const char *path, const char *body, int *code);
 /* The same with further header fields, each with its line end. The answer's text is in *answer until the next request (may be NULL). */

@@ -214,10 +214,20 @@ static enum status fake_check_fit(const json_t *model, const json_t *samples, co
     return STATUS_OK;
 }
 
+static enum status fake_describe_graph(const char *path, long layer, json_t **graph, struct error *error) {
+    (void)path;
+    if (layer > 100) {
+        return error_set(error, STATUS_NOT_FOUND, "layer", "failed to find layer %ld", layer);
+    }
+    *graph = json_pack("{s:I}", "layer", (json_int_t)layer);
+    return STATUS_OK;
+}
+
 const struct job_methods fake_methods = {.run = fake_run,
                                          .check_parameters = fake_check_parameters,
                                          .check_model = fake_check_file,
                                          .check_samples = fake_check_file,
+                                         .describe_graph = fake_describe_graph,
                                          .check_fit = fake_check_fit};
 
 /* --- the fixture --- */

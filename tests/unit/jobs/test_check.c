@@ -157,6 +157,18 @@ static void the_queue_of_helpers_has_an_end(void **state) {
     assert_int_equal(atomic_load(&gate.ran), taken);
 }
 
+static void a_graph_comes_from_a_child(void **state) {
+    struct fixture *f = *state;
+    struct error error = {0};
+    json_t *graph = NULL;
+    fixture_start(f);
+    assert_ok(jobs_describe_graph(f->jobs, file_with(f, "net"), 7, &graph, &error), &error);
+    assert_int_equal(json_integer_value(json_object_get(graph, "layer")), 7);
+    json_decref(graph);
+    assert_int_equal(jobs_describe_graph(f->jobs, file_with(f, "net"), 101, &graph, &error), STATUS_NOT_FOUND);
+    assert_string_equal(error.where, "layer");
+}
+
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], JOB_CHILD_ARGUMENT) == 0) {
         return job_child_main(argc, argv, &fake_methods);
@@ -166,7 +178,7 @@ int main(int argc, char **argv) {
         CASE(a_good_file_gives_its_facts_from_a_child),  CASE(a_bad_file_is_refused_in_its_own_words),
         CASE(a_crash_is_the_fault_of_the_file),          CASE(a_check_ends_in_time),
         CASE(checks_in_the_background_answer_once_each), CASE(what_waits_is_answered_when_the_server_stops),
-        CASE(the_queue_of_helpers_has_an_end),
+        CASE(the_queue_of_helpers_has_an_end),           CASE(a_graph_comes_from_a_child),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
