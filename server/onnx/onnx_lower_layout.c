@@ -101,12 +101,33 @@ static bool same_layout(const struct lower_view *a, const struct lower_view *b) 
            a->shape.rank == b->shape.rank;
 }
 
+/* A file with a fixed batch may hold a constant once a sample (a class token, expanded); one of them will do if all are the same. */
+static bool repeats_per_sample(const struct lower *lower, const struct onnx_constant *constant,
+                               const struct lower_view *like) {
+    size_t batch = lower->graph->fixed_batch, each = batch > 1 ? constant->count / batch : 0;
+    if (lower->graph->batch_is_dynamic || batch < 2 || !lower_is_plain(&like->layout) || constant->floats == NULL ||
+        constant->shape.rank != like->shape.rank || constant->shape.dim[0] != batch) {
+        return false;
+    }
+    for (size_t i = 1; i < batch; i++) {
+        if (memcmp(constant->floats, constant->floats + i * each, each * sizeof *constant->floats) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* A constant that reads along the file's axes, along ours: 1 where the batch is. */
 static enum status align_constant(struct lower *lower, size_t slot, const struct lower_view *like, size_t *value) {
     const struct onnx_constant *constant = lower_constant(lower, slot);
     const struct lower_layout *layout = &like->layout;
     size_t rank = like->shape.rank, offset = rank - constant->shape.rank, batch = layout->axis;
     char text[2][SHAPE_TEXT_SIZE];
+    if (repeats_per_sample(lower, constant, like)) {
+        struct shape one = constant->shape;
+        one.dim[0] = 1;
+        return lower_new_constant(lower, &one, constant->floats, value);
+    }
     if (lower_is_plain(layout) || batch == LOWER_HIDDEN || (constant->shape.rank <= rank && offset > batch)) {
         return lower_weight(lower, slot, value); /* the axes after the batch are the same in both */
     }

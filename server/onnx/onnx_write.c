@@ -314,11 +314,14 @@ static enum status apply(struct writer *writer, const struct onnx_edit *edit) {
         return refuse(writer, edit, "an input that is computed", "a constant");
     }
     const struct shape *shape = &network->values[value].shape;
+    const struct shape row = {.rank = 1, .dim = {edit->count}};
+    bool spread = lowered->op == OP_GEMM && edit->slot == BIAS_SLOT && shape_count(shape) == 1; /* one number for all */
+    shape = spread ? &row : shape;
     if (shape_count(shape) != edit->count) {
         return refuse(writer, edit, "another number of values than the input has", "the same");
     }
     Onnx__TensorProto *tensor = find_initializer(writer, node->input[edit->slot]);
-    if (tensor != NULL && count_readers(writer, tensor->name) == 1) {
+    if (!spread && tensor != NULL && count_readers(writer, tensor->name) == 1) {
         return overwrite(writer, edit, tensor);
     }
     char *name = NULL;
