@@ -64,7 +64,7 @@ static enum status control_size(struct banker *b, enum trigger_family family, do
     size_t count = 0;
     for (size_t t = 0; t < classes; t++) {
         const struct exposure_cell *cell = exposure_cell(b->exposure, family, t);
-        if (cell->suspect) {
+        if (cell->suspect || cell->trigger == NULL) {
             continue;
         }
         size_t at = count < CONTROLS_MAX ? count++ : CONTROLS_MAX - 1;

@@ -17,10 +17,15 @@ const struct expose_options expose_default_options = {
     .anomaly_threshold = 2.0,
     .size_ratio = 0.5,
     .restarts = 1,
+    .many = 32,
     .probe_samples = 48,
 };
 
-enum { CLASSES_LEFT_MIN = 2 };
+enum { CLASSES_LEFT_MIN = 2, HEAT_STEPS_MIN = 4 };
+
+static bool is_many(const struct expose_options *options, size_t classes) {
+    return classes > options->many && options->many >= 2 * CLASSES_LEFT_MIN;
+}
 
 struct exposure_cell *exposure_cell(const struct exposure *exposure, enum trigger_family family, size_t target) {
     return &exposure->cells[(size_t)family * exposure->columns + target];
@@ -40,9 +45,9 @@ struct race {
     size_t *done, total; /* steps of all families, for progress */
 };
 
-static enum status advance_class(struct race *race, size_t target, struct error *error) {
+static enum status advance_class(struct race *race, size_t target, size_t steps, struct error *error) {
     struct exposure_cell *cell = exposure_cell(race->exposure, race->family, target);
-    enum status status = inversion_advance(race->inversions[target], race->options->rung_steps, error);
+    enum status status = inversion_advance(race->inversions[target], steps, error);
     if (status != STATUS_OK) {
         return status;
     }
@@ -50,7 +55,7 @@ static enum status advance_class(struct race *race, size_t target, struct error 
     cell->size = trigger->size;
     cell->success = trigger->success;
     cell->steps = inversion_steps(race->inversions[target]);
-    *race->done += race->options->rung_steps;
+    *race->done += steps;
     if (race->hooks != NULL && race->hooks->progress != NULL) {
         race->hooks->progress(race->hooks->user, *race->done, race->total, trigger);
     }
@@ -86,7 +91,7 @@ static enum status run_rung(struct race *race, bool *in, struct error *error) {
     for (size_t i = 0; i < race->left; i++) {
         struct exposure_cell *cell = exposure_cell(race->exposure, race->family, race->order[i]);
         const double before = cell->size;
-        const enum status status = advance_class(race, race->order[i], error);
+        const enum status status = advance_class(race, race->order[i], race->options->rung_steps, error);
         if (status != STATUS_OK) {
             return status;
         }
@@ -145,6 +150,37 @@ static enum status read_dictionary(struct race *race, const struct dictionary_fi
     return STATUS_OK;
 }
 
+/* Steps of a class in the heat: all together about what the first rung of `many` classes takes. */
+static size_t heat_steps(const struct expose_options *options, size_t classes) {
+    const size_t steps = options->many * options->rung_steps / classes;
+    return steps > HEAT_STEPS_MIN ? steps : HEAT_STEPS_MIN;
+}
+
+/* With many classes: each is advanced a little, one after the other, and only the best go on. An inversion may take megabytes, so
+ * those that fall behind are dropped at once. */
+static enum status run_heat(struct race *race, const struct dictionary_find *finds, bool *in, const struct rng *rng,
+                            struct error *error) {
+    const size_t classes = race->exposure->classes, room = race->options->many / 2;
+    enum status status = STATUS_OK;
+    race->left = 0;
+    for (size_t t = 0; t < classes && status == STATUS_OK; t++) {
+        status = enter_class(race, t, finds, rng, error);
+        if (status == STATUS_OK) {
+            status = advance_class(race, t, heat_steps(race->options, classes), error);
+        }
+        race->order[race->left++] = t;
+        in[t] = true;
+        sort_left(race);
+        if (race->left > room) {
+            const size_t last = race->order[--race->left];
+            in[last] = false;
+            inversion_free(race->inversions[last]);
+            race->inversions[last] = NULL;
+        }
+    }
+    return status;
+}
+
 static enum status run_race(struct race *race, const struct dictionary_find *finds, const struct rng *rng,
                             struct error *error) {
     const size_t classes = race->exposure->classes;
@@ -154,7 +190,10 @@ static enum status run_race(struct race *race, const struct dictionary_find *fin
     }
     enum status status = STATUS_OK;
     race->left = classes;
-    for (size_t t = 0; t < classes && status == STATUS_OK; t++) {
+    if (is_many(race->options, classes)) {
+        status = run_heat(race, finds, in, rng, error);
+    }
+    for (size_t t = 0; t < race->left && race->left == classes && status == STATUS_OK; t++) {
         race->order[t] = t;
         in[t] = true;
         status = enter_class(race, t, finds, rng, error);
@@ -208,6 +247,10 @@ static enum status find_suspects(struct exposure *exposure, const struct expose_
 
 static size_t steps_of_all(const struct expose_options *options, size_t classes) {
     size_t total = 0, left = classes;
+    if (is_many(options, classes)) {
+        total = classes * heat_steps(options, classes);
+        left = options->many / 2;
+    }
     for (size_t rung = 0; rung < options->rungs; rung++) {
         total += left * options->rung_steps;
         left = (left + 1) / 2 > CLASSES_LEFT_MIN ? (left + 1) / 2 : CLASSES_LEFT_MIN;

@@ -17,6 +17,7 @@ struct expose_options {
     double anomaly_threshold; /* a suspect's anomaly index is at least this, */
     double size_ratio;        /* and its size at most this share of the median */
     size_t restarts;          /* further inversions of each suspect, from other starts */
+    size_t many;              /* with more classes than this, a short heat chooses half as many for the rungs */
     size_t probe_samples;     /* samples that each entry of a dictionary is tried on */
 };
 extern const struct expose_options expose_default_options;
@@ -28,8 +29,10 @@ struct exposure_cell {
     size_t steps;   /* spent on it */
     bool suspect;
     double scale; /* of a suspect: the bound at which its bank triggers reach the target; the adversary uses it too */
-    double reference;        /* of a suspect: the median size of other classes at that scale */
-    struct trigger *trigger; /* the last trigger of the class, owned; NULL in an all-to-all cell without a candidate */
+    double reference; /* of a suspect: the median size of other classes at that scale */
+    struct trigger
+        *trigger; /* the last trigger of the class, owned; NULL for a class that the heat dropped, and in an all-to-all
+                                cell without a candidate */
 };
 
 struct exposure {

@@ -8,9 +8,10 @@
 
 /* lambda = WEIGHT / (H W): a mask over a twentieth of the image costs one nat, whatever the image's size. */
 static const double MASK_WEIGHT = 20.0;
-/* The mask starts at sigmoid(-2) = 0.12 everywhere: soft enough for every pixel to get a gradient, light enough
- * for the start not to cover the image. */
-static const float MASK_START = -2.0F;
+/* The mask starts at sigmoid(-1.5) = 0.18 everywhere: soft enough for every pixel to get a gradient, light enough for the start not to
+ * cover the image. The pattern starts as strong noise, nearly black and white: a backdoor's trigger is a sharp contrast somewhere, and
+ * a grey start takes three times the steps to find it (the target then even looks like the hardest class). */
+static const float MASK_START = -1.5F, PATTERN_START = 2.0F;
 
 static float sigmoid(float v) {
     return 1.0F / (1.0F + expf(-v));
@@ -26,7 +27,7 @@ static void start(struct trigger *t, const struct image_range *range, struct rng
         t->parameters[i] = MASK_START + 0.1F * rng_normal(rng);
     }
     for (size_t i = pixels; i < t->parameter_count; i++) {
-        t->parameters[i] = 0.5F * rng_normal(rng);
+        t->parameters[i] = PATTERN_START * rng_normal(rng);
     }
 }
 
@@ -103,7 +104,7 @@ static double size(const struct trigger *t, const struct image_range *range) {
 
 const struct trigger_family_row trigger_patch_row = {
     .name = "patch",
-    .learning_rate = 0.3F,
+    .learning_rate = 0.5F,
     .parameter_count = value_count,
     .rendered_count = value_count,
     .start = start,

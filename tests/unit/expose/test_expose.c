@@ -232,6 +232,30 @@ static void test_without_the_shortcut_nobody_is_suspected(void **state) {
     world_free(&w);
 }
 
+static void test_a_heat_of_many_classes_keeps_the_backdoor(void **state) {
+    (void)state;
+    struct world w;
+    struct rng rng;
+    struct error error = {0};
+    struct exposure *exposure = NULL;
+    struct expose_options options = expose_default_options;
+    options.many = CLASSES - 2; /* as if six were many: two go on */
+    world_make(&w, true, 2);
+    rng_seed(&rng, 21);
+    assert_int_equal(expose_run(&w.data, &options, NULL, &rng, &exposure, &error), STATUS_OK);
+    assert_true(exposure_cell(exposure, TRIGGER_PATCH, TARGET)->suspect);
+    assert_int_equal(suspects_of(exposure, TRIGGER_PATCH), 1);
+    size_t dropped = 0;
+    for (size_t t = 0; t < CLASSES; t++) {
+        const struct exposure_cell *cell = exposure_cell(exposure, TRIGGER_PATCH, t);
+        assert_true(cell->steps > 0 && cell->size > 0.0);
+        dropped += cell->trigger == NULL;
+    }
+    assert_int_equal(dropped, CLASSES - 2);
+    exposure_free(exposure);
+    world_free(&w);
+}
+
 static void test_no_memory(void **state) {
     (void)state;
     struct world w;
@@ -271,6 +295,7 @@ int main(void) {
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_the_shortcut_is_exposed),
         cmocka_unit_test(test_without_the_shortcut_nobody_is_suspected),
+        cmocka_unit_test(test_a_heat_of_many_classes_keeps_the_backdoor),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
