@@ -1,6 +1,7 @@
 /* onp run: from a model file to a repaired model file. With --server (or ONP_SERVER) on that server, otherwise on a private
  * onpd that lives as long as this command. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "client/command.h"
@@ -18,6 +19,7 @@ struct run {
     const char *out;    /* where the model goes */
     const char *report; /* or NULL */
     uint64_t threads;
+    const char *backend;
     struct option_list fail_on;
     struct gates gates;
     char out_name[NAME_SIZE]; /* "model-repaired.onnx" when no -o is given */
@@ -49,9 +51,10 @@ static enum status check_words(struct run *run, struct error *error) {
         return error_set(error, STATUS_INVALID, "--samples",
                          "failed to read options: got no --samples, expected clean samples (an npz)");
     }
-    if (run->threads > 0 && command_has_server(&run->options)) {
-        return error_set(error, STATUS_INVALID, "--threads",
-                         "failed to read options: got --threads with a server, expected one or the other");
+    if ((run->threads > 0 || run->backend != NULL) && command_has_server(&run->options)) {
+        const char *option = run->threads > 0 ? "--threads" : "--backend";
+        return error_set(error, STATUS_INVALID, option,
+                         "failed to read options: got %s with a server, expected one or the other", option);
     }
     for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
         bool is_id = files[i] != NULL && command_word_is_id(files[i], i == 0 ? "mdl" : "smp");
@@ -107,7 +110,13 @@ static void print_result(const struct run *run) {
 static int run_job(struct run *run) {
     struct error error = {0};
     int exit_code = EXIT_DONE;
-    enum status status = local_server_connect(&run->options, run->threads, &run->server, &run->client, &error);
+    enum status status = STATUS_OK;
+    if (run->backend != NULL && setenv("ONP_BACKEND", run->backend, 1) != 0) { /* the private onpd inherits it */
+        status = error_no_memory(&error, "the environment");
+    }
+    if (status == STATUS_OK) {
+        status = local_server_connect(&run->options, run->threads, &run->server, &run->client, &error);
+    }
     if (status == STATUS_OK) {
         run->bar = progress_bar_new(stderr, progress_mode_of(run->options.quiet));
         status = job_calls_submit(run->client, run->bar, &run->words, run->body, run->job_id, &error);
@@ -149,6 +158,8 @@ int cmd_run(const struct command *command, int argc, char **argv) {
         {"method", 0, OPTION_STRING, &run.words.method, 0, "NAME", "onp (default) or another of onp capabilities"},
         {"set", 0, OPTION_LIST, &run.words.settings, 0, "KEY=VALUE", "a parameter of the method; may be repeated"},
         {"seed", 0, OPTION_STRING, &run.words.seed, 0, "N", "seed of all randomness"},
+        {"backend", 0, OPTION_STRING, &run.backend, 0, "NAME",
+         "what computes in the private onpd: auto (default), blas or dnnl"},
         {"threads", 't', OPTION_U64, &run.threads, 1024, "N", "threads of the private onpd (default: one a core)"},
         {"fail-on", 0, OPTION_LIST, &run.fail_on, 0, "GATE", "exit with 3 if this holds, such as 'asr_after>0.05'"},
         COMMAND_OPTION_ROWS(run.options),

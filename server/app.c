@@ -260,6 +260,10 @@ static enum status start_jobs(struct app *app, struct error *error) {
     const struct settings *settings = app->settings;
     struct jobs_options options;
 
+    /* The engine reads it wherever it runs: in children, which get it passed on, or in worker threads, which start below. */
+    if (setenv("ONP_BACKEND", settings->backend_word, 1) != 0) {
+        return error_no_memory(error, "the environment");
+    }
     jobs_options_init(&options);
     options.workers = settings->workers;
     options.helpers = settings->helpers;

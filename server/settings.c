@@ -29,6 +29,7 @@ static void set_defaults(struct settings *settings) {
     settings->data_dir = "onp-data";
     settings->log_level_word = "info";
     settings->isolation_word = "process";
+    settings->backend_word = "auto";
     settings->sandbox_word = "auto";
     settings->sandbox_uid = jobs.sandbox_uid;
     settings->check_memory = (uint64_t)8 << 30;
@@ -58,6 +59,8 @@ static void fill_table(struct settings *s, struct option table[TABLE_MAX]) {
         {"workers", 'w', OPTION_U64, &s->workers, 256, "N", "jobs at once (default 1)"},
         {"threads", 't', OPTION_U64, &s->threads, 1024, "N", "threads of one job (default 0: cores / workers)"},
         {"helpers", 0, OPTION_U64, &s->helpers, 64, "N", "threads for checks of uploads and disk waits (default 2)"},
+        {"backend", 0, OPTION_STRING, &s->backend_word, 0, "NAME",
+         "what computes: auto (default), blas (the reference) or dnnl"},
         {"isolation", 0, OPTION_STRING, &s->isolation_word, 0, "KIND", "process (default) or thread"},
         {"sandbox", 0, OPTION_STRING, &s->sandbox_word, 0, "MODE",
          "walls around jobs and checks: auto (default; what the kernel has), require or off"},
@@ -304,7 +307,8 @@ static enum status finish(struct settings *s, struct error *error) {
     static const char *const levels[] = {"error", "warn", "info", "debug", NULL};
     static const char *const isolations[] = {"process", "thread", NULL};
     static const char *const sandboxes[] = {"auto", "require", "off", NULL};
-    int level = 0, isolation = 0, sandbox = 0;
+    static const char *const backends[] = {"auto", "blas", "dnnl", NULL};
+    int level = 0, isolation = 0, sandbox = 0, backend = 0;
     enum status status = choose("--log-level", s->log_level_word, levels, &level, error);
 
     if (status == STATUS_OK) {
@@ -312,6 +316,9 @@ static enum status finish(struct settings *s, struct error *error) {
     }
     if (status == STATUS_OK) {
         status = choose("--sandbox", s->sandbox_word, sandboxes, &sandbox, error);
+    }
+    if (status == STATUS_OK) {
+        status = choose("--backend", s->backend_word, backends, &backend, error);
     }
     if (status == STATUS_OK && (s->workers == 0 || s->helpers == 0 || s->connections == 0 || s->max_upload == 0)) {
         status = error_set(error, STATUS_INVALID, NULL,

@@ -25,7 +25,7 @@ struct settings {
     const char *token_file;
     const char *tls_cert, *tls_key;     /* both or none */
     char token[SETTINGS_TOKEN_MAX + 1]; /* "" : none */
-    const char *log_level_word, *isolation_word, *sandbox_word;
+    const char *log_level_word, *isolation_word, *sandbox_word, *backend_word;
     enum log_level log_level;
     enum job_isolation isolation;
     enum job_sandbox_mode sandbox;

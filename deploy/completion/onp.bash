@@ -23,7 +23,7 @@ _onp() {
         ;;
     esac
     case ${COMP_WORDS[1]} in
-    run) options="$job --threads --output --report --fail-on $common" ;;
+    run) options="$job --backend --threads --output --report --fail-on $common" ;;
     compare) options="--samples --probe --methods --set --seed --threads $common" ;;
     submit) options="$job --label --priority --deadline --watch $common" ;;
     upload) options="--kind --name $common" ;;

@@ -15,6 +15,7 @@
 #include "server/mitigate/method.h"
 #include "server/mitigate/mitigate_score.h"
 #include "server/mitigate/report.h"
+#include "server/nn/backend.h"
 #include "server/nn/kernels.h"
 
 static const struct stage_row stages_onp[] = {
@@ -118,7 +119,7 @@ static enum status open_checkpoint(struct job *job, struct error *error) {
     json_t *depends =
         json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:o}", "version", ONP_VERSION, "kernels", kernels()->name,
                   "model", job->model_sha256, "samples", job->samples_sha256, "method", job->request->method, "seed",
-                  (json_int_t)job->request->seed, "backend", report_backend(), "parameters",
+                  (json_int_t)job->request->seed, "backend", backend_description(), "parameters",
                   parameters_write(job->method->parameters, &job->parameters));
     char *binding = depends != NULL ? json_dumps(depends, JSON_SORT_KEYS | JSON_COMPACT) : NULL;
     json_decref(depends);

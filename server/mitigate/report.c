@@ -9,8 +9,7 @@
 #include "common/json_read.h"
 #include "server/mitigate/method.h"
 #include "server/mitigate/mitigate_score.h"
-
-static const char backend_name[] = "blas";
+#include "server/nn/backend.h"
 
 static double share_of(const struct job *job, const float *logits, const size_t *indices, size_t count) {
     return (double)metrics_hits_of(indices, count, job->info.classes, logits, job->samples->labels) / (double)count;
@@ -195,18 +194,15 @@ static void cpu_name(char *out, size_t size) {
     }
 }
 
-const char *report_backend(void) {
-    return backend_name;
-}
-
 static json_t *provenance_section(const struct job *job) {
     char cpu[128];
     cpu_name(cpu, sizeof cpu);
     struct rusage usage = {0};
     (void)getrusage(RUSAGE_SELF, &usage); /* ru_maxrss is in kB on Linux */
-    return json_pack("{s:s, s:s, s:i, s:s, s:I, s:o}", "version", ONP_VERSION, "backend", backend_name, "threads",
-                     (int)pool_threads(job->pool), "cpu", cpu, "peak_memory_bytes", (json_int_t)usage.ru_maxrss * 1024,
-                     "parameters", parameters_write(job->method->parameters, &job->parameters));
+    return json_pack("{s:s, s:s, s:i, s:s, s:I, s:o}", "version", ONP_VERSION, "backend", backend_description(),
+                     "threads", (int)pool_threads(job->pool), "cpu", cpu, "peak_memory_bytes",
+                     (json_int_t)usage.ru_maxrss * 1024, "parameters",
+                     parameters_write(job->method->parameters, &job->parameters));
 }
 
 enum status report_new(const struct job *job, const float *probe_logits, json_t **report, struct error *error) {

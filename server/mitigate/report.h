@@ -14,7 +14,5 @@ void report_seconds(const struct job *job, json_t *report, double total);
 /* "pruned": [{layer, channels}], new reference or NULL; also the content of mask.json. */
 json_t *report_pruned(const struct job *job);
 size_t report_pruned_units(const struct job *job);
-/* The word for what computes, as in the report's provenance. */
-const char *report_backend(void);
 
 #endif

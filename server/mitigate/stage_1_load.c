@@ -98,7 +98,7 @@ enum status stage_load(struct job *job, struct error *error) {
         status = pool_new(job->request->threads, &job->pool, error);
     }
     if (status == STATUS_OK) {
-        const struct engine_options options = {.backward = false};
+        const struct engine_options options = {.rank = true};
         status = engine_new(job->masked, job->pool, &options, &job->forward, error);
     }
     if (status == STATUS_OK) {

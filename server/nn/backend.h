@@ -56,9 +56,13 @@ enum backend_choice { BACKEND_AUTO, BACKEND_BLAS, BACKEND_DNNL, BACKEND_CHOICES 
 enum backend_choice backend_choice(void);
 /* "auto", "blas", "dnnl"; false if it is none of them. */
 bool backend_choice_from_name(const char *name, enum backend_choice *out);
-/* Whether forward passes of the network run in oneDNN, and whether those that only rank run there in bf16. */
+/* Whether forward passes of the network run in oneDNN. By the network, the choice and the CPU alone, never by a clock: the same
+ * job on the same machine gives the same report. */
 bool backend_runs_dnnl(const struct network *network);
-bool backend_ranks_in_bf16(const struct network *network);
+/* Whether runs that only rank are done in bf16. */
+bool backend_ranks_in_bf16(void);
+/* What computes here, for reports: the choice, and whether candidates are ranked in bf16. */
+const char *backend_description(void);
 
 /* The backend that measured fastest for this shape and pass on this kind of machine; it supports it. */
 const struct conv_backend *backend_conv(const struct conv_shape *shape, enum conv_pass pass);

@@ -140,3 +140,11 @@ bool backend_dnnl_program_step(struct backend_dnnl_program *p, size_t thread, si
     }
     return true;
 }
+
+bool backend_dnnl_program_runs(const struct backend_dnnl_program *p, size_t node) {
+    return p->used[node];
+}
+
+bool backend_dnnl_program_failed(const struct backend_dnnl_program *p) {
+    return atomic_load(&p->failed);
+}

@@ -34,6 +34,8 @@ void backend_dnnl_program_take(struct backend_dnnl_program *program, size_t thre
                                const float *const *read);
 bool backend_dnnl_program_step(struct backend_dnnl_program *program, size_t thread, size_t node, size_t n,
                                const float **read, float *const *write);
+/* Whether the node's row never runs. */
+bool backend_dnnl_program_runs(const struct backend_dnnl_program *program, size_t node);
 /* Whether oneDNN has failed since prepare(), which it does for want of memory only. */
 bool backend_dnnl_program_failed(const struct backend_dnnl_program *program);
 

@@ -98,7 +98,3 @@ void backend_dnnl_program_prepare(struct backend_dnnl_program *p, struct pool *p
     p->fill = fill;
     pool_run(pool, p->unit_count, prepare_unit, p);
 }
-
-bool backend_dnnl_program_failed(const struct backend_dnnl_program *p) {
-    return atomic_load(&p->failed);
-}

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include "common/mem.h"
-#include "server/nn/backend.h"
 #include "server/nn/engine_private.h"
 
 enum {
@@ -150,24 +149,6 @@ static void find_readers(struct engine *engine) {
     }
 }
 
-/* What oneDNN runs of the forward pass of this engine. */
-static enum status new_programs(struct engine *engine, bool rank, struct error *error) {
-    const size_t chunk = engine->plan->chunk;
-    enum status status = STATUS_OK;
-
-    if (backend_runs_dnnl(engine->network)) {
-        status = backend_dnnl_program_new(engine->network, chunk, engine->threads, BACKEND_DNNL_F32, &engine->program,
-                                          error);
-    }
-    if (status == STATUS_OK && rank && backend_ranks_in_bf16(engine->network)) {
-        status = backend_dnnl_program_new(engine->network, chunk, engine->threads, BACKEND_DNNL_BF16,
-                                          &engine->rank_program, error);
-    }
-    engine->bytes += engine->program != NULL ? backend_dnnl_program_bytes(engine->program) : 0;
-    engine->bytes += engine->rank_program != NULL ? backend_dnnl_program_bytes(engine->rank_program) : 0;
-    return status;
-}
-
 enum status engine_new(const struct network *network, struct pool *pool, const struct engine_options *options,
                        struct engine **out, struct error *error) {
     struct engine *engine = mem_calloc(1, sizeof *engine);
@@ -205,7 +186,7 @@ enum status engine_new(const struct network *network, struct pool *pool, const s
         status = allocate(engine, error);
     }
     if (status == STATUS_OK) {
-        status = new_programs(engine, options->rank, error);
+        status = engine_dnnl_new(engine, options, error);
     }
     if (status == STATUS_OK) {
         const size_t limit = options->max_bytes, used = engine->bytes;
@@ -231,8 +212,7 @@ void engine_free(struct engine *engine) {
         free_workspace(&engine->workspaces[i]);
     }
     mem_free(engine->workspaces);
-    backend_dnnl_program_free(engine->rank_program);
-    backend_dnnl_program_free(engine->program);
+    engine_dnnl_free(engine);
     mem_free(engine->lanes);
     engine_prepared_free(engine);
     mem_free(engine->read_until);
@@ -341,16 +321,6 @@ static void mark_live(struct engine *engine, const struct engine_run *run) {
                                                                     : engine->lane_count;
 }
 
-/* The program of this run, its weights up to date. */
-static void choose_program(struct engine *engine, const struct engine_run *run) {
-    const bool plain = run->loss != NULL || run->train || run->tap != NULL || run->start != NULL || run->saves != NULL;
-
-    engine->active = plain ? NULL : run->rank && engine->rank_program != NULL ? engine->rank_program : engine->program;
-    if (engine->active != NULL) {
-        backend_dnnl_program_prepare(engine->active, engine->pool, run->mask, run->fill);
-    }
-}
-
 /* Marks the Mask nodes of which no channel differs from 1. */
 static void mark_pass(struct engine *engine, const struct engine_run *run) {
     for (size_t i = 0; i < engine->network->node_count; i++) {
@@ -434,8 +404,8 @@ enum status engine_run(struct engine *engine, const struct engine_run *run, stru
     atomic_store(&engine->first_bad, SIZE_MAX);
     mark_live(engine, run);
     mark_pass(engine, run);
+    engine_dnnl_start(engine);
     engine_prepare(engine);
-    choose_program(engine, run);
     if (engine->used_lanes > 0) {
         pool_run(engine->pool, engine->used_lanes, lane_task, engine);
     } else {
@@ -445,7 +415,7 @@ enum status engine_run(struct engine *engine, const struct engine_run *run, stru
     if (atomic_load(&engine->cancelled)) {
         return error_set(error, STATUS_CANCELLED, "", "failed to run network: got a request to stop");
     }
-    if (engine->active != NULL && backend_dnnl_program_failed(engine->active)) {
+    if (engine_dnnl_failed(engine)) {
         return error_no_memory(error, "an operation of oneDNN");
     }
     size_t bad = atomic_load(&engine->first_bad);

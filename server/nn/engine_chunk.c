@@ -88,7 +88,9 @@ static void forward_node(struct engine *engine, struct engine_workspace *workspa
     struct op_args args = make_args(engine, workspace, index, n);
     args.scratch = buffer_or_null(engine, workspace, step->scratch);
     args.prepared = engine->prepared[2 * index].floats;
-    step->op->forward(&args);
+    if (!engine_dnnl_forward(engine, (size_t)(workspace - engine->workspaces), index, &args)) {
+        step->op->forward(&args);
+    }
     workspace->read[node->output] = args.out;
     if (node->op == OP_BATCH_NORM && run->train && run->batch_stats != NULL) {
         size_t channels = engine->network->values[node->output].shape.dim[1];
@@ -178,6 +180,7 @@ static void backward_node(struct engine *engine, struct engine_workspace *worksp
     args.dout = workspace->grad[node->output];
     args.din = workspace->din;
     args.accumulate = engine->plan->accumulate + step->first_input;
+    engine_dnnl_backward(engine, (size_t)(workspace - engine->workspaces), index, &args, workspace->din);
     step->op->backward(&args);
 }
 

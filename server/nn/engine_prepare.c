@@ -30,7 +30,8 @@ static bool item_is_used(const struct engine *engine, size_t item) {
     if (engine->prepared[item].floats == NULL) {
         return false;
     }
-    return item % 2 == 0 ? engine->active == NULL && (run->start == NULL || run->start->node <= node)
+    return item % 2 == 0 ? (engine->active == NULL || !backend_dnnl_program_runs(engine->active, node)) &&
+                               (run->start == NULL || run->start->node <= node)
                          : run->loss != NULL && x != NETWORK_NONE && engine->live[x];
 }
 

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "server/nn/backend_dnnl_layer.h"
 #include "server/nn/backend_dnnl_program.h"
 #include "server/nn/engine.h"
 #include "server/nn/plan.h"
@@ -36,6 +37,8 @@ struct engine {
     size_t bytes;
     struct backend_dnnl_program *program;      /* forward in f32; NULL: the rows run */
     struct backend_dnnl_program *rank_program; /* forward in bf16; NULL: as any other run */
+    struct backend_dnnl *dnnl;                 /* of layers */
+    struct backend_dnnl_layer **layers; /* one a node: a convolution in oneDNN where activations are plain, or NULL */
 
     /* Sums over samples (mask_grad, param_grad) are kept in a fixed number of lanes: chunk c adds to lane c % lanes, the chunks
      * of a lane run in order in one thread, and at the end the lanes are added in order. So the result does not depend on
@@ -56,7 +59,7 @@ struct engine {
     bool *live;         /* one a value: this run wants its gradient, or one behind it */
     bool *pass;         /* one a node: a Mask whose channels are all 1 in this run */
     size_t *read_until; /* one a value: nodes before this index read it; 0: none. node_count + 1 for the output */
-    atomic_bool cancelled;
+    atomic_bool cancelled, dnnl_failed;
     atomic_size_t first_bad; /* lowest sample with non-finite logits; SIZE_MAX without */
 };
 
@@ -65,6 +68,17 @@ enum status engine_prepared_new(struct engine *engine, size_t max_bytes, struct 
 void engine_prepared_free(struct engine *engine);
 /* Before the chunks of a run: makes anew what this run uses and what is not of the constants as they are. */
 void engine_prepare(struct engine *engine);
+
+/* engine_dnnl.c: what oneDNN runs. new() plans it by the backend chosen; start() picks what this run uses and packs its weights. */
+enum status engine_dnnl_new(struct engine *engine, const struct engine_options *options, struct error *error);
+void engine_dnnl_free(struct engine *engine);
+void engine_dnnl_start(struct engine *engine);
+/* Whether oneDNN failed during the run, which it does for want of memory only. */
+bool engine_dnnl_failed(const struct engine *engine);
+/* The forward of a node on plain activations; false: its row must run. */
+bool engine_dnnl_forward(struct engine *engine, size_t thread, size_t node, const struct op_args *args);
+/* What oneDNN has of the backward of a node; what is done is cleared from din, the rest is the row's. */
+void engine_dnnl_backward(struct engine *engine, size_t thread, size_t node, const struct op_args *args, float **din);
 
 /* Whether a value is part of the state at the cut before `node`. */
 bool engine_value_crosses(const struct engine *engine, size_t value, size_t node);
