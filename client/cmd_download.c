@@ -6,7 +6,8 @@
 #include "client/nearest.h"
 #include "client/transfer.h"
 
-static const char *const ARTIFACTS[] = {ARTIFACT_MODEL, ARTIFACT_REPORT, ARTIFACT_MASK, ARTIFACT_TRACE};
+static const char *const ARTIFACTS[] = {ARTIFACT_MODEL, ARTIFACT_REPORT,   ARTIFACT_MASK,
+                                        ARTIFACT_TRACE, ARTIFACT_TRIGGERS, ARTIFACT_UNITS};
 enum { ARTIFACT_COUNT = sizeof ARTIFACTS / sizeof ARTIFACTS[0] };
 
 static enum status check_artifact(const char *name, struct error *error) {

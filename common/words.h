@@ -51,6 +51,8 @@ enum token_scope token_scope_from_name(const char *name); /* SCOPE_COUNT for an 
 #define ARTIFACT_REPORT "report.json"
 #define ARTIFACT_MASK "mask.json"
 #define ARTIFACT_TRACE "trace.jsonl"
+#define ARTIFACT_TRIGGERS "triggers.json"
+#define ARTIFACT_UNITS "units.json"
 
 #define PATH_MODELS "/v1/models"
 #define PATH_SAMPLES "/v1/samples"

@@ -37,7 +37,7 @@ _onp() {
     esac
     case ${COMP_WORDS[1]}:$cur in
     list:[!-]* | list:) mapfile -t COMPREPLY < <(compgen -W 'jobs models samples' -- "$cur") ;;
-    download:[!-]*) mapfile -t COMPREPLY < <(compgen -W 'model.onnx report.json mask.json trace.jsonl' -- "$cur") ;;
+    download:[!-]*) mapfile -t COMPREPLY < <(compgen -W 'model.onnx report.json mask.json trace.jsonl triggers.json units.json' -- "$cur") ;;
     help:* | *:-*) mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur") ;;
     *) mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
     esac

@@ -4,10 +4,11 @@
 #include "common/embedded.h"
 #include "server/api/api_internal.h"
 
-/* Scripts and styles only from files of ours, no frames around us: what a page shows came from uploads. */
+/* Scripts and styles only from files of ours, no frames around us, no text that becomes markup: what a page shows came
+ * from uploads. */
 static const char content_policy[] =
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-    "font-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 
 static const struct {
     const char *suffix, *type;
@@ -31,6 +32,7 @@ static void reply_file(struct http_request *request, const char *name) {
         if (strcmp(file->name, name) == 0) {
             http_reply_header(request, "Content-Security-Policy", content_policy);
             http_reply_header(request, "Referrer-Policy", "no-referrer");
+            http_reply_header(request, "Cross-Origin-Opener-Policy", "same-origin");
             http_reply_text(request, type, (const char *)file->data, file->size);
             return;
         }

@@ -48,9 +48,13 @@ enum job_action job_queue_action(enum job_end end, enum job_stop stop) {
 
 /* --- what a job has left in its folder --- */
 
+static const char *const NAMES[] = {ARTIFACT_MODEL, ARTIFACT_REPORT,   ARTIFACT_MASK,
+                                    ARTIFACT_TRACE, ARTIFACT_TRIGGERS, ARTIFACT_UNITS};
+enum { NAME_COUNT = sizeof NAMES / sizeof NAMES[0] };
+
 struct harvest {
-    struct store_artifact_file files[4];
-    char paths[4][STORE_PATH_SIZE];
+    struct store_artifact_file files[NAME_COUNT];
+    char paths[NAME_COUNT][STORE_PATH_SIZE];
     size_t count;
     json_t *report;
 };
@@ -70,9 +74,8 @@ static enum status read_report(const char *path, json_t **report, struct error *
 }
 
 static enum status gather(const char *folder, struct harvest *harvest, struct error *error) {
-    static const char *const NAMES[] = {ARTIFACT_MODEL, ARTIFACT_REPORT, ARTIFACT_MASK, ARTIFACT_TRACE};
     enum status status = STATUS_OK;
-    for (size_t i = 0; i < sizeof NAMES / sizeof NAMES[0] && status == STATUS_OK; i++) {
+    for (size_t i = 0; i < NAME_COUNT && status == STATUS_OK; i++) {
         struct stat info;
         char *path = harvest->paths[harvest->count];
         status = file_join(path, STORE_PATH_SIZE, folder, NAMES[i], error);

@@ -18,7 +18,7 @@ struct mitigate_request {
     const char *model_path;
     const char *samples_path;
     const char *probe_path; /* or NULL */
-    const char *out_dir;    /* exists; gets model.onnx, report.json, mask.json, trace.jsonl, each written atomically */
+    const char *out_dir;    /* exists; gets the artifacts of words.h, each written atomically */
     const char *method;     /* "onp", or another row of server/baselines/methods.h */
     const json_t *parameters; /* object or NULL for the defaults; checked again here */
     uint64_t seed;

@@ -9,6 +9,7 @@
 #include "common/file.h"
 #include "common/mem.h"
 #include "server/mitigate/job.h"
+#include "server/mitigate/pictures.h"
 #include "server/mitigate/report.h"
 #include "server/prune/fold.h"
 
@@ -148,6 +149,15 @@ static enum status write_mask(const struct job *job, struct error *error) {
     return status;
 }
 
+/* Takes `pictures`. */
+static enum status write_pictures(const struct job *job, const char *name, json_t *pictures, struct error *error) {
+    char *text = pictures == NULL ? NULL : json_dumps(pictures, JSON_COMPACT | JSON_REAL_PRECISION(4));
+    const enum status status = text == NULL ? error_no_memory(error, name) : write_text(job, name, text, error);
+    free(text); /* jansson's allocation */
+    json_decref(pictures);
+    return status;
+}
+
 static enum status write_trace(const struct job *job, struct error *error) {
     struct buf text;
     size_t index;
@@ -186,6 +196,12 @@ enum status stage_export(struct job *job, struct error *error) {
     }
     if (status == STATUS_OK) {
         status = write_trace(job, error);
+    }
+    if (status == STATUS_OK) {
+        status = write_pictures(job, ARTIFACT_TRIGGERS, pictures_triggers(job), error);
+    }
+    if (status == STATUS_OK) {
+        status = write_pictures(job, ARTIFACT_UNITS, pictures_units(job), error);
     }
     if (status == STATUS_OK) {
         job->stage_seconds[STAGE_EXPORT] = clock_seconds() - start;

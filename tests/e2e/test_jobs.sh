@@ -70,6 +70,13 @@ request GET "/v1/jobs/$first/artifacts/mask.json"
 check 'mask.json is JSON' is_json "$body"
 request GET "/v1/jobs/$first/artifacts/trace.jsonl"
 check 'trace.jsonl is lines of JSON' is_json "$body"
+request GET "/v1/jobs/$first/artifacts/triggers.json"
+equal 'triggers.json has pixels of the suspect' "$(json '(.triggers | length > 0) and
+    (.triggers[0] | .class == 2 and (.clean | @base64d | length > 0) and .clean != .triggered)')" true
+request GET "/v1/jobs/$first/artifacts/units.json"
+equal 'units.json has each feature of each unit' "$(json '(.features | length) as $n | .layers |
+    length > 0 and all(.values | length == $n and all(length > 0))')" true
+equal 'units.json has the pruned units' "$(json '[.layers[].pruned | length] | add')" "$(jq .pruned_units "$work/result.json")"
 request GET "/v1/jobs/$first/artifacts/model.onnx"
 check 'model.onnx is there' test "$code" = 200 -a "$(wc -c <"$body")" -gt 1000
 cp "$body" "$work/repaired.onnx"
