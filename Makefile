@@ -309,6 +309,14 @@ conformance: $(CONFORMANCE) $(if $(NETWORKS),conformance-networks)
 	    $$(sed -n '/onnx_operators\[\]/,/};/s/^ *"\([A-Za-z]*\)",$$/\1/p' server/onnx/onnx_lower.c)
 	$(Q)$(CONFORMANCE) --skipped tests/conformance/skipped.txt $(CONFORMANCE_CASES)
 
+HOSTILE := $(B)/tests/hostile/hostile
+$(eval $(call link_rule,$(HOSTILE),$(call object,tests/hostile/hostile.c),data))
+
+# COUNT=10000 SEED=1
+.PHONY: test-hostile
+test-hostile: all $(HOSTILE)
+	$(Q)ONP_BUILD=$(B) $(SAN_ENV) $(if $(SAN),ASAN_ROOM=524288) ONP_TEST_TIMEOUT=7200 COUNT=$(COUNT) SEED=$(SEED) tests/run tests/hostile/run.sh
+
 # Each target for SECONDS; TARGETS='onnx npy' runs only these.
 SECONDS ?= 60
 fuzz:
@@ -374,7 +382,8 @@ help:
 	    'make pipeline e2e    the other tests' \
 	    'make test-kill       kill -9 at 20 points under load; minutes' \
 	    'make lint format     check, and format, the sources' \
-	    'make fuzz            fuzz what reads bytes of strangers (SECONDS=60 each)' \
+	    'make test-hostile    10000 generated bad inputs against a live onpd (COUNT, SEED)' \
+    'make fuzz            fuzz what reads bytes of strangers (SECONDS=60 each)' \
     'make bench quality   measure speed, and results on real models' \
 	    'make contract        compare the server with openapi.yaml (needs node 20)' \
 	    'make install         to $$(DESTDIR)$$(PREFIX), default /usr/local' \
