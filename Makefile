@@ -317,6 +317,10 @@ $(eval $(call link_rule,$(HOSTILE),$(call object,tests/hostile/hostile.c),data))
 test-hostile: all $(HOSTILE)
 	$(Q)ONP_BUILD=$(B) $(SAN_ENV) $(if $(SAN),ASAN_ROOM=524288) ONP_TEST_TIMEOUT=7200 COUNT=$(COUNT) SEED=$(SEED) tests/run tests/hostile/run.sh
 
+.PHONY: soak
+soak: all
+	$(Q)ONP_BUILD=$(B) $(SAN_ENV) ONP_TEST_TIMEOUT=$$(($(SECONDS) + 900)) SECONDS_OF_SOAK=$(SECONDS) tests/run tests/soak.sh
+
 # Each target for SECONDS; TARGETS='onnx npy' runs only these.
 SECONDS ?= 60
 fuzz:
@@ -383,6 +387,7 @@ help:
 	    'make test-kill       kill -9 at 20 points under load; minutes' \
 	    'make lint format     check, and format, the sources' \
 	    'make test-hostile    10000 generated bad inputs against a live onpd (COUNT, SEED)' \
+    'make soak            mixed load for SECONDS=60' \
     'make fuzz            fuzz what reads bytes of strangers (SECONDS=60 each)' \
     'make bench quality   measure speed, and results on real models' \
 	    'make contract        compare the server with openapi.yaml (needs node 20)' \
