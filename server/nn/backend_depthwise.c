@@ -77,6 +77,7 @@ static float *phase_row(const struct job *job, float *phases, size_t row) {
 
 /* The phases of one plane; the border was cleared before and stays so. */
 static void load_plane(const struct job *job, const float *plane, float *phases) {
+    const struct kernels *k = kernels();
     const struct conv_shape *s = job->s;
     const size_t stride = s->window.stride[1], pad = s->window.pad_begin[1];
 
@@ -87,11 +88,10 @@ static void load_plane(const struct job *job, const float *plane, float *phases)
             continue;
         }
         for (size_t r = 0; r < stride; r++) { /* columns c with (pad + c) % stride == r */
-            float *to = row + r * job->phase;
             const size_t first = (r + stride - pad % stride) % stride;
-            size_t at = (pad + first) / stride;
-            for (size_t c = first; c < s->width; c += stride) {
-                to[at++] = plane[c];
+            if (first < s->width) {
+                k->pick((s->width - first + stride - 1) / stride, plane + first, stride,
+                        row + r * job->phase + (pad + first) / stride);
             }
         }
     }

@@ -16,6 +16,10 @@ struct kernels {
     void (*relu)(size_t count, const float *x, float *y);
     /* dx (+)= dy where y > 0, else 0. */
     void (*relu_backward)(size_t count, const float *y, const float *dy, float *dx, bool accumulate);
+    /* y = x held within low..high; a NaN stays. */
+    void (*clip)(size_t count, float low, float high, const float *x, float *y);
+    /* y[i] = x[i step]. */
+    void (*pick)(size_t count, const float *x, size_t step, float *y);
     /* y = a x + b. */
     void (*affine)(size_t count, float a, float b, const float *x, float *y);
     /* y += a x. */

@@ -28,6 +28,25 @@ static void loop_relu_backward(size_t count, const float *y, const float *dy, fl
     }
 }
 
+static void loop_clip(size_t count, float low, float high, const float *x, float *y) {
+    for (size_t i = 0; i < count; i++) {
+        const float v = x[i] < low ? low : x[i];
+        y[i] = v > high ? high : v;
+    }
+}
+
+static void loop_pick(size_t count, const float *x, size_t step, float *y) {
+    if (step == 2) { /* the compiler then knows how to load */
+        for (size_t i = 0; i < count; i++) {
+            y[i] = x[i * 2];
+        }
+    } else {
+        for (size_t i = 0; i < count; i++) {
+            y[i] = x[i * step];
+        }
+    }
+}
+
 static void loop_affine(size_t count, float a, float b, const float *x, float *y) {
     for (size_t i = 0; i < count; i++) {
         y[i] = a * x[i] + b;
@@ -179,6 +198,8 @@ static const struct kernels loop_table = {
     .name = LOOP_TABLE_NAME,
     .relu = loop_relu,
     .relu_backward = loop_relu_backward,
+    .clip = loop_clip,
+    .pick = loop_pick,
     .affine = loop_affine,
     .axpy = loop_axpy,
     .fill = loop_fill,

@@ -62,16 +62,7 @@ static enum status clip_infer(const struct network *network, const struct node *
 }
 
 static void clip_forward(const struct op_args *args) {
-    const float low = args->node->attr.low;
-    const float high = args->node->attr.high;
-    const size_t count = op_out_count(args);
-
-    /* Comparisons are arranged so that a NaN stays a NaN. */
-    for (size_t i = 0; i < count; i++) {
-        float x = args->in[0][i];
-        x = x < low ? low : x;
-        args->out[i] = x > high ? high : x;
-    }
+    kernels()->clip(op_out_count(args), args->node->attr.low, args->node->attr.high, args->in[0], args->out);
 }
 
 static void clip_backward(const struct op_args *args) {

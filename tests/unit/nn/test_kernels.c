@@ -119,6 +119,52 @@ static void sums(void **state) {
     }
 }
 
+static void windows(void **state) {
+    (void)state;
+    const struct data d = make_data(4);
+    const float weights[3] = {0.5f, -1.25f, 2.0f};
+    const float *const rows[3] = {d.a, d.b, d.a + 2};
+
+    for (enum kernels_level level = KERNELS_PORTABLE; level < KERNELS_LEVELS; level++) {
+        const struct kernels *k = kernels_at(level);
+        for (size_t count = 0; k != NULL && count < COUNT_MAX - 2; count++) {
+            float clip[COUNT_MAX], taps[COUNT_MAX];
+            k->clip(count, -0.5f, 1.0f, d.a, clip);
+            k->taps(count, 3, rows, weights, 0.25f, taps);
+            for (size_t j = 0; j < count; j++) {
+                float sum = 0.25f;
+                for (size_t t = 0; t < 3; t++) {
+                    const float product = weights[t] * rows[t][j];
+                    sum += product;
+                }
+                assert_true(taps[j] == sum && clip[j] == fminf(fmaxf(d.a[j], -0.5f), 1.0f));
+            }
+        }
+        for (size_t step = 1; k != NULL && step <= 3; step++) {
+            for (size_t count = 0; count * step < COUNT_MAX; count++) {
+                float picked[COUNT_MAX], larger[COUNT_MAX], best[COUNT_MAX];
+                int32_t place[COUNT_MAX];
+                memcpy(larger, d.start, sizeof larger);
+                memcpy(best, d.start, sizeof best);
+                for (size_t j = 0; j < COUNT_MAX; j++) {
+                    place[j] = j % 5 == 0 ? -1 : 1000;
+                }
+                k->pick(count, d.a, step, picked);
+                k->larger(count, d.a, step, larger);
+                k->larger_at(count, d.a, step, 7, best, place);
+                for (size_t j = 0; j < count; j++) {
+                    const float v = d.a[j * step];
+                    const bool takes = v > d.start[j] || j % 5 == 0;
+                    assert_true(picked[j] == v && larger[j] == fmaxf(v, d.start[j]));
+                    assert_true(best[j] == (takes ? v : d.start[j]));
+                    assert_int_equal(place[j], takes ? 7 + (int)(j * step) : 1000);
+                }
+                assert_true(larger[count] == d.start[count] && best[count] == d.start[count]);
+            }
+        }
+    }
+}
+
 static void nan_stays(void **state) {
     (void)state;
     for (enum kernels_level level = KERNELS_PORTABLE; level < KERNELS_LEVELS; level++) {
@@ -128,9 +174,13 @@ static void nan_stays(void **state) {
             x[i] = NAN;
         }
         if (k != NULL) {
+            float clip[COUNT_MAX], larger[COUNT_MAX] = {0.0f};
             k->relu(COUNT_MAX, x, y);
+            k->clip(COUNT_MAX, 0.0f, 1.0f, x, clip);
+            k->larger(COUNT_MAX, x, 1, larger);
+            k->larger(COUNT_MAX, larger, 1, y);
             for (size_t i = 0; i < COUNT_MAX; i++) {
-                assert_true(isnan(y[i]));
+                assert_true(isnan(y[i]) && isnan(clip[i]) && isnan(larger[i]));
             }
         }
     }
@@ -145,8 +195,8 @@ static void levels(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(binary_operators), cmocka_unit_test(maps),   cmocka_unit_test(sums),
-        cmocka_unit_test(nan_stays),        cmocka_unit_test(levels),
+        cmocka_unit_test(binary_operators), cmocka_unit_test(maps),      cmocka_unit_test(sums),
+        cmocka_unit_test(windows),          cmocka_unit_test(nan_stays), cmocka_unit_test(levels),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
