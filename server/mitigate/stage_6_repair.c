@@ -4,6 +4,7 @@
 
 #include "common/mem.h"
 #include "server/mitigate/adversary.h"
+#include "server/mitigate/finetune.h"
 #include "server/mitigate/job.h"
 #include "server/mitigate/mitigate_score.h"
 #include "server/mitigate/repair.h"
@@ -108,5 +109,6 @@ enum status stage_repair(struct job *job, struct error *error) {
     if (job->mask == NULL || job->fill == NULL) {
         return error_no_memory(error, "the repaired mask");
     }
-    return repair_mask(job, job->best, ROUNDS, error);
+    const enum status status = repair_mask(job, job->best, ROUNDS, error);
+    return status == STATUS_OK ? finetune_repaired(job, error) : status;
 }

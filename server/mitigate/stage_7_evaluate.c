@@ -95,6 +95,14 @@ static enum status keep_budget(struct job *job, bool *broken, struct error *erro
     if (status != STATUS_OK || accuracy_drop(job) <= job->parameters.max_accuracy_drop) {
         return status;
     }
+    if (job->original !=
+        NULL) { /* the fine-tuning is given up first: scores and retuning are of the weights as they came */
+        snapshot_restore(job->original);
+        status = run_repaired(job, error);
+        if (status != STATUS_OK || accuracy_drop(job) <= job->parameters.max_accuracy_drop) {
+            return status;
+        }
+    }
     status = retune_for_accuracy(job, &inside, error);
     if (status == STATUS_OK && !inside) {
         status = try_front(job, &inside, error);

@@ -8,6 +8,7 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/mem.h"
+#include "server/mitigate/compaction.h"
 #include "server/mitigate/job.h"
 #include "server/mitigate/pictures.h"
 #include "server/mitigate/report.h"
@@ -57,17 +58,30 @@ static enum status gather_edits(const struct job *job, const struct fold *fold, 
     return STATUS_OK;
 }
 
+enum { MARKS = 6 };
+
+/* What is written into the file about where it comes from. */
+struct marks {
+    char pruned[24], seed[24];
+    struct onnx_metadata list[MARKS];
+};
+
+static void mark(const struct job *job, struct marks *marks) {
+    snprintf(marks->pruned, sizeof marks->pruned, "%zu", report_pruned_units(job));
+    snprintf(marks->seed, sizeof marks->seed, "%llu", (unsigned long long)job->request->seed);
+    const struct onnx_metadata list[MARKS] = {
+        {"onp.version", ONP_VERSION},        {"onp.method", job->request->method},
+        {"onp.seed", marks->seed},           {"onp.verdict", verdict_name(job->verdict)},
+        {"onp.pruned_units", marks->pruned}, {"onp.source_sha256", job->model_sha256},
+    };
+    memcpy(marks->list, list, sizeof list);
+}
+
 static enum status write_model(struct job *job, uint8_t **bytes, size_t *length, struct error *error) {
     struct fold *fold = NULL;
     struct onnx_edit *edits = NULL;
-    char pruned[24], seed[24];
-    snprintf(pruned, sizeof pruned, "%zu", report_pruned_units(job));
-    snprintf(seed, sizeof seed, "%llu", (unsigned long long)job->request->seed);
-    const struct onnx_metadata metadata[] = {
-        {"onp.version", ONP_VERSION}, {"onp.method", job->request->method},
-        {"onp.seed", seed},           {"onp.verdict", verdict_name(job->verdict)},
-        {"onp.pruned_units", pruned}, {"onp.source_sha256", job->model_sha256},
-    };
+    struct marks marks;
+    mark(job, &marks);
     enum status status = fold_mask(job->network, job->units, job->mask, job->fill, &fold, error);
     if (status != STATUS_OK) {
         return status;
@@ -75,8 +89,7 @@ static enum status write_model(struct job *job, uint8_t **bytes, size_t *length,
     size_t count = 0;
     status = gather_edits(job, fold, &edits, &count, error);
     if (status == STATUS_OK) {
-        status = onnx_model_write(job->model, edits, count, metadata, sizeof metadata / sizeof metadata[0], bytes,
-                                  length, error);
+        status = onnx_model_write(job->model, edits, count, marks.list, MARKS, bytes, length, error);
     }
     mem_free(edits);
     fold_free(fold);
@@ -120,6 +133,26 @@ static enum status verify_model(struct job *job, const uint8_t *bytes, size_t le
     engine_free(engine);
     onnx_model_free(model);
     mem_free(logits);
+    return status;
+}
+
+/* Takes the compact file in the place of the repaired one, if it can be had. */
+static enum status compact_model(struct job *job, uint8_t **bytes, size_t *length, struct error *error) {
+    struct onnx_model *repaired = NULL;
+    struct marks marks;
+    uint8_t *compact = NULL;
+    size_t compact_length = 0;
+    mark(job, &marks);
+    enum status status = onnx_model_load(*bytes, *length, &onnx_default_limits, &repaired, error);
+    if (status == STATUS_OK) {
+        status = compaction_run(job, repaired, *length, marks.list, MARKS, &compact, &compact_length, error);
+    }
+    onnx_model_free(repaired);
+    if (status == STATUS_OK && compact != NULL) {
+        mem_free(*bytes);
+        *bytes = compact;
+        *length = compact_length;
+    }
     return status;
 }
 
@@ -183,6 +216,9 @@ enum status stage_export(struct job *job, struct error *error) {
     enum status status = write_model(job, &bytes, &length, error);
     if (status == STATUS_OK) {
         status = verify_model(job, bytes, length, error);
+    }
+    if (status == STATUS_OK && job->parameters.compact) {
+        status = compact_model(job, &bytes, &length, error);
     }
     if (status == STATUS_OK) {
         status = file_join(path, sizeof path, job->request->out_dir, ARTIFACT_MODEL, error);
