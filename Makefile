@@ -220,6 +220,7 @@ $(SUPPORT): $(SUPPORT_SRC:%.c=$(B)/obj/%.o) $(wildcard tests/support)
 	@rm -f $@
 	$(Q)$(AR) rcsD $@ $(filter %.o,$^)
 
+, := ,
 # $(call link_rule,target,objects,modules,more archives,more libraries)
 define link_rule
 $(1): $(2) $(4) $(call archives,$(call closure,$(3)))
@@ -236,8 +237,10 @@ $(if $(MAIN_forge),$(eval $(call link_rule,$(B)/onp-forge,$(call object,$(MAIN_f
 # A test program is test_x.c with the files of its folder that are not tests themselves.
 helpers_of = $(filter-out $(wildcard $(1)/test_*.c),$(wildcard $(1)/*.c))
 test_objects = $(call object,$(patsubst $(B)/%,%.c,$(1)) $(call helpers_of,$(patsubst $(B)/%/,%,$(dir $(1)))))
+# test_faults.c puts its own functions in the place of these system calls.
+fault_flags = $(if $(filter %/test_faults,$(1)),$(patsubst %,-Wl$(,)--wrap=%,write fsync link rename fchmod mkdir))
 $(foreach m,$(UNIT_MODULES),$(foreach t,$(UNIT_$(m)),$(eval \
-    $(call link_rule,$(t),$(call test_objects,$(t)),$(m),$(SUPPORT),$(LDLIBS_cmocka)))))
+    $(call link_rule,$(t),$(call test_objects,$(t)),$(m),$(SUPPORT),$(LDLIBS_cmocka) $(call fault_flags,$(t))))))
 $(foreach t,$(PIPELINE_TESTS),$(eval \
     $(call link_rule,$(t),$(call test_objects,$(t)),pipeline $(DEPS_pipeline),$(SUPPORT),$(LDLIBS_cmocka))))
 $(foreach t,$(BENCHES),$(eval \
