@@ -368,10 +368,25 @@ static void test_zoo_export(void **state) {
     }
 }
 
+static int choose_dnnl(void **state) {
+    (void)state;
+    return setenv("ONP_BACKEND", "dnnl", 1);
+}
+
+static int choose_nothing(void **state) {
+    (void)state;
+    return unsetenv("ONP_BACKEND");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_operators), cmocka_unit_test(test_zoo),        cmocka_unit_test(test_zoo_round_trip),
-        cmocka_unit_test(test_zoo_edits), cmocka_unit_test(test_zoo_export),
+        cmocka_unit_test(test_operators),
+        cmocka_unit_test(test_zoo),
+        cmocka_unit_test(test_zoo_round_trip),
+        cmocka_unit_test(test_zoo_edits),
+        cmocka_unit_test(test_zoo_export),
+        {"test_operators in oneDNN", test_operators, choose_dnnl, choose_nothing, NULL},
+        {"test_zoo in oneDNN", test_zoo, choose_dnnl, choose_nothing, NULL},
     };
     return cmocka_run_group_tests_name("pipeline: golden", tests, NULL, NULL);
 }
