@@ -3,7 +3,8 @@
 
 usage: torchvision.py FOLDER [--opset N] [NAME ...]
 
-Writes FOLDER/NAME/{model.onnx,input_0.pb,output_0.pb}, the layout that the conformance runner reads:
+Writes FOLDER/NAME/{model.onnx,input_0.pb,output_0.pb}, the layout that the conformance runner reads, and gradient_0.pb, the
+gradient of the sum of the last logits by the input:
     build/tests/conformance/run --tolerance 1e-4 FOLDER
 Needs Debian's python3-torchvision (and python3-onnx). Without names it goes through all of NETWORKS.
 """
@@ -23,16 +24,27 @@ mobilenet_v3_small mobilenet_v3_large mnasnet1_0 regnet_y_400mf regnet_x_400mf i
 alexnet resnext50_32x4d wide_resnet50_2 vgg16 vgg16_bn""".split()
 
 
-def randomize(model):
-    """Statistics as after training, so that every BatchNormalization and every head does something."""
+def randomize(model, x):
+    """Weights and statistics as after training: every signal about as large as its layer expects, so that the logits depend on
+    the input, and every BatchNormalization and every head does something."""
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     for module in model.modules():
-        if isinstance(module, torch.nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.1)
-            module.running_var.uniform_(0.8, 1.25)
-            module.weight.data.uniform_(0.8, 1.25)
-            module.bias.data.normal_(0, 0.1)
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
         elif isinstance(module, torch.nn.Linear) and not module.weight.any():
             module.weight.data.normal_(0, 0.02)  # a head that starts at zero would hide everything before it
+    for module in norms:
+        module.weight.data.uniform_(0.8, 1.25)
+        module.bias.data.normal_(0, 0.1)
+        module.momentum = 1.0
+    if norms:  # the statistics of a batch become those of the file
+        model.train()
+        model(x)
+        model.eval()
+    for module in norms:
+        module.momentum = 0.1
+        module.running_mean.add_(torch.randn_like(module.running_mean) * 0.1 * module.running_var.sqrt())
+        module.running_var.mul_(torch.empty_like(module.running_var).uniform_(0.8, 1.25))
 
 
 def export(name, folder, opset):
@@ -42,17 +54,20 @@ def export(name, folder, opset):
     if name in ("googlenet", "inception_v3"):
         keywords["transform_input"] = True
     model = getattr(torchvision.models, name)(weights=None, **keywords).eval()
-    with torch.no_grad():
-        randomize(model)
     size = 299 if name == "inception_v3" else 224
+    with torch.no_grad():
+        randomize(model, torch.randn(4, 3, size, size))
     x = torch.randn(2, 3, size, size)
     where = os.path.join(folder, name)
     os.makedirs(where, exist_ok=True)
-    logits = model(x).detach()
+    point = x.clone().requires_grad_()
+    logits = model(point)
+    gradient, = torch.autograd.grad(logits[:, -1].sum(), point)
+    logits = logits.detach()
     axes = {"input": {0: "N"}, "logits": {0: "N"}}
     torch.onnx.export(model, x, os.path.join(where, "model.onnx"), opset_version=opset, input_names=["input"],
                       output_names=["logits"], dynamic_axes=axes)
-    for file, array in (("input_0.pb", x), ("output_0.pb", logits)):
+    for file, array in (("input_0.pb", x), ("output_0.pb", logits), ("gradient_0.pb", gradient)):
         with open(os.path.join(where, file), "wb") as out:
             out.write(onnx.numpy_helper.from_array(numpy.ascontiguousarray(array.numpy())).SerializeToString())
 
