@@ -16,7 +16,7 @@ RUN make -j"$(nproc)" test
 
 FROM debian:12-slim
 RUN apt-get update && apt-get install -y --no-install-recommends \
-        libmicrohttpd12 libjansson4 libsqlite3-0 libuv1 libsodium23 libcurl4 libnettle8 libopenblas0-pthread libdnnl2 \
+        libmicrohttpd12 libgnutls30 libjansson4 libsqlite3-0 libuv1 libsodium23 libcurl4 libnettle8 libopenblas0-pthread libdnnl2 \
         libprotobuf-c1 libzip4 libspng0 libturbojpeg0 libseccomp2 ca-certificates curl \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --system --uid 10001 --home-dir /var/lib/onp --create-home --shell /usr/sbin/nologin onp

@@ -303,6 +303,11 @@ NETWORKS ?=
 conformance-networks: $(CONFORMANCE) $(CONFORMANCE_UNITS)
 	$(Q)tests/conformance/networks.sh $(B) $(filter-out all,$(NETWORKS))
 
+# Latencies, uploads, streams and long histories of a running onpd.
+.PHONY: load
+load: all
+	$(Q)ONP_BUILD=$(B) tests/bench/load.sh
+
 # The ONNX project's own cases for every operator that the lowering knows; needs Debian's python3-onnx. With NETWORKS=all (or
 # names) whole networks first.
 CONFORMANCE_CASES := $(B)/conformance
@@ -366,14 +371,25 @@ format:
 	$(Q)clang-format -i $$(git ls-files --cached --others --exclude-standard '*.c' '*.h')
 
 MAN_PAGES = $(wildcard deploy/man/*.[1-8] docs/man/*.[1-8])
-DEPLOY_FILES = $(filter-out %.sh,$(foreach f,$(wildcard deploy/*),$(if $(wildcard $(f)/.),,$(f))))
+# Beside the programs: completion and the systemd unit where their readers look, the rest of deploy/ under share/onp.
+SHARE := $(DESTDIR)$(PREFIX)/share
+DEPLOY_FILES := onpd.json onpd.md compose.yaml nginx/onpd.conf prometheus/onpd.rules.yaml grafana/onpd.json pipeline/repair.sh
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/onp $(DESTDIR)$(PREFIX)/share/doc/onp
-	$(if $(BINARIES),install -m 755 $(BINARIES) $(DESTDIR)$(PREFIX)/bin/)
-	$(if $(DEPLOY_FILES),install -m 644 $(DEPLOY_FILES) $(DESTDIR)$(PREFIX)/share/onp/)
-	install -m 644 $(wildcard LICENSE README.md SECURITY.md CHANGELOG.md) $(DESTDIR)$(PREFIX)/share/doc/onp/
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install -m 755 $(BINARIES) $(DESTDIR)$(PREFIX)/bin/
+	$(Q)$(MAKE) --no-print-directory install-files
+
+.PHONY: install-files
+install-files:
+	$(foreach f,$(DEPLOY_FILES),install -D -m $(if $(filter %.sh,$(f)),755,644) deploy/$(f) $(SHARE)/onp/$(f) &&) true
+	install -D -m 644 deploy/completion/onp.bash $(SHARE)/bash-completion/completions/onp
+	install -D -m 644 deploy/completion/_onp $(SHARE)/zsh/vendor-completions/_onp
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(SHARE)/doc/onp
+	sed 's#/usr/local/bin/#$(PREFIX)/bin/#' deploy/onpd.service > $(DESTDIR)$(PREFIX)/lib/systemd/system/onpd.service
+	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/onpd.service
+	install -m 644 $(wildcard LICENSE README.md SECURITY.md CHANGELOG.md docs/*.md) $(SHARE)/doc/onp/
 	$(foreach p,$(MAN_PAGES),install -D -m 644 $(p) \
-	    $(DESTDIR)$(PREFIX)/share/man/man$(subst .,,$(suffix $(p)))/$(notdir $(p)) &&) true
+	    $(SHARE)/man/man$(subst .,,$(suffix $(p)))/$(notdir $(p)) &&) true
 
 clean:
 	rm -rf $(BUILD)
@@ -394,6 +410,7 @@ help:
     'make fuzz            fuzz what reads bytes of strangers (SECONDS=60 each)' \
     'make bench quality   measure speed, and results on real models' \
 	    'make contract        compare the server with openapi.yaml (needs node 20)' \
+	    'make load            measure the latencies of a running server, and uploads' \
 	    'make install         to $$(DESTDIR)$$(PREFIX), default /usr/local' \
 	    'make clean           remove $(BUILD)/' \
 	    'settings: SAN=address|undefined|thread  BUILD=dir  V=1  WERROR=0'
