@@ -19,7 +19,8 @@ enum status api_new(const struct api_config *config, struct api **api, struct er
     made->started_ms = clock_wall_ms();
     api_set_token(made, config->token);
     made->config.token = NULL;
-    status = api_tokens_load(made, error);
+    made->documents = api_documents_new();
+    status = made->documents != NULL ? api_tokens_load(made, error) : error_no_memory(error, "the documents");
     if (status == STATUS_OK) {
         status = store_idempotency_recover(config->store, error);
     }
@@ -41,6 +42,7 @@ void api_free(struct api *api) {
     }
     api_housekeep_last(api);
     api_rate_free(api->rate);
+    api_documents_free(api->documents);
     mem_free(api->tokens.items);
     mem_free(api);
 }

@@ -40,7 +40,8 @@ struct api {
     double ready_checked;     /* clock_seconds() */
     struct error ready_error; /* status STATUS_OK: ready */
     struct api_busy_upload *busy_uploads;
-    double kept_house; /* when api_tick() last looked for what is due */
+    struct api_documents *documents; /* loop thread */
+    double kept_house;               /* when api_tick() last looked for what is due */
 };
 
 /* --- tasks: calls that wait for the disk or a check run in a helper thread, and the request sleeps --- */
@@ -111,6 +112,11 @@ bool api_upload_find(struct http_request *request, struct api *api, struct store
 bool api_upload_speaks(struct http_request *request);
 /* For Upload-Expires: "Wed, 25 Jun 2014 16:00:00 GMT". */
 void api_upload_expires(int64_t wall_ms, char out[API_FIELD_SIZE]);
+
+/* api_documents.c: the document of a job, borrowed until the next call; NULL with the error. Loop thread. */
+struct api_documents *api_documents_new(void);
+void api_documents_free(struct api_documents *documents); /* accepts NULL */
+const struct http_document *api_documents_job(struct api *api, const char *id, struct error *error);
 
 /* api_limits.c: whether `bytes` more may be stored: STATUS_UNAVAILABLE if the disk is low, STATUS_LIMIT over the quota. Reads only, does not
  * wait. */

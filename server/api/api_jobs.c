@@ -127,7 +127,7 @@ void api_jobs_get(struct http_request *request, void *context) {
     const char *id = api_path_id(request, "job");
     const char *wait = http_request_query(request, "wait");
     double seconds = 0;
-    struct store_job job;
+    const struct http_document *document;
     struct error error = {0};
 
     if (id == NULL) {
@@ -137,11 +137,13 @@ void api_jobs_get(struct http_request *request, void *context) {
         error_set(&error, STATUS_INVALID, NULL, "failed to read ?wait=: got '%.40s', expected 0 to %.0f seconds", wait,
                   api->config.wait_max_s);
         api_reply_malformed(request, &error);
-    } else if (store_job_find(api->config.store, id, &job, &error) != STATUS_OK) {
+        return;
+    }
+    document = api_documents_job(api, id, &error);
+    if (document == NULL) {
         http_reply_error(request, &error);
     } else {
-        http_reply_json_or_wait(request, api_job_json(&job), id, seconds);
-        store_job_deinit(&job);
+        http_reply_document_or_wait(request, document, id, seconds);
     }
 }
 

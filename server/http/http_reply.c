@@ -16,7 +16,6 @@
 
 enum {
     JSON_REPLY_MAX = 64 << 20,
-    ETAG_SIZE = DIGEST_HEX_SIZE + 2,
     ETAG_DIGITS = 32, /* of the digest of a document: 128 bits name a state well enough */
 };
 
@@ -125,11 +124,11 @@ static void reply_no_memory(struct http_request *request) {
     set_reply(request, 503, response, sizeof(text) - 1);
 }
 
-static void make_etag(const char *data, size_t length, char etag[ETAG_SIZE]) {
+static void make_etag(const char *data, size_t length, char etag[HTTP_ETAG_SIZE]) {
     char hex[DIGEST_HEX_SIZE];
 
     digest_bytes(data, length, hex);
-    (void)snprintf(etag, ETAG_SIZE, "\"%.*s\"", ETAG_DIGITS, hex);
+    (void)snprintf(etag, HTTP_ETAG_SIZE, "\"%.*s\"", ETAG_DIGITS, hex);
 }
 
 static void reply_not_modified(struct http_request *request, const char *etag) {
@@ -155,7 +154,7 @@ static bool is_other_state(struct http_request *request, const char *etag) {
 }
 
 bool http_request_if_match(struct http_request *request, json_t *json) {
-    char etag[ETAG_SIZE];
+    char etag[HTTP_ETAG_SIZE];
     size_t length = 0;
     char *text = dump_json(json, &length);
 
@@ -170,11 +169,10 @@ bool http_request_if_match(struct http_request *request, json_t *json) {
 }
 
 /* Replies with bytes that are the callee's; 304 if the client has this state already. */
-static void reply_bytes(struct http_request *request, unsigned code, char *data, size_t length, const char *type) {
-    char etag[ETAG_SIZE];
+static void reply_bytes(struct http_request *request, unsigned code, char *data, size_t length, const char *type,
+                        const char *etag) {
     struct MHD_Response *response;
 
-    make_etag(data, length, etag);
     if (code == 200 && is_get(request) && is_other_state(request, etag)) {
         mem_free(data);
         return;
@@ -195,45 +193,73 @@ static void reply_bytes(struct http_request *request, unsigned code, char *data,
     set_reply(request, code, response, length);
 }
 
-void http_reply_json(struct http_request *request, unsigned code, json_t *json) {
-    size_t length = 0;
-    char *text = dump_json(json, &length);
-
+bool http_document_make(struct http_document *document, json_t *json) {
+    *document = (struct http_document){0};
+    document->text = dump_json(json, &document->length);
     json_decref(json);
-    if (text == NULL) {
+    if (document->text == NULL) {
+        return false;
+    }
+    make_etag(document->text, document->length, document->etag);
+    return true;
+}
+
+void http_document_deinit(struct http_document *document) {
+    mem_free(document->text);
+    *document = (struct http_document){0};
+}
+
+void http_reply_json(struct http_request *request, unsigned code, json_t *json) {
+    struct http_document document;
+
+    if (!http_document_make(&document, json)) {
         reply_no_memory(request);
         return;
     }
-    reply_bytes(request, code, text, length, "application/json");
+    reply_bytes(request, code, document.text, document.length, "application/json", document.etag);
+}
+
+static bool must_wait(struct http_request *request, const char *etag, const char *topic, double seconds) {
+    return seconds > 0 && http_etag_matches(http_request_header(request, "If-None-Match"), etag) &&
+           http_request_wait(request, topic, seconds);
+}
+
+void http_reply_document_or_wait(struct http_request *request, const struct http_document *document, const char *topic,
+                                 double seconds) {
+    char *copy;
+
+    if (must_wait(request, document->etag, topic, seconds)) {
+        return;
+    }
+    copy = mem_dup(document->text, document->length);
+    if (copy == NULL) {
+        reply_no_memory(request);
+        return;
+    }
+    reply_bytes(request, 200, copy, document->length, "application/json", document->etag);
 }
 
 void http_reply_json_or_wait(struct http_request *request, json_t *json, const char *topic, double seconds) {
-    char etag[ETAG_SIZE];
-    size_t length = 0;
-    char *text = dump_json(json, &length);
+    struct http_document document;
 
-    json_decref(json);
-    if (text == NULL) {
+    if (!http_document_make(&document, json)) {
         reply_no_memory(request);
-        return;
+    } else if (must_wait(request, document.etag, topic, seconds)) {
+        http_document_deinit(&document);
+    } else {
+        reply_bytes(request, 200, document.text, document.length, "application/json", document.etag);
     }
-    make_etag(text, length, etag);
-    if (seconds > 0 && http_etag_matches(http_request_header(request, "If-None-Match"), etag) &&
-        http_request_wait(request, topic, seconds)) {
-        mem_free(text);
-        return;
-    }
-    reply_bytes(request, 200, text, length, "application/json");
 }
 
 void http_reply_text(struct http_request *request, const char *content_type, const char *text, size_t length) {
-    char *copy = mem_dup(text, length);
+    char *copy = mem_dup(text, length), etag[HTTP_ETAG_SIZE];
 
     if (copy == NULL) {
         reply_no_memory(request);
         return;
     }
-    reply_bytes(request, 200, copy, length, content_type);
+    make_etag(text, length, etag);
+    reply_bytes(request, 200, copy, length, content_type, etag);
 }
 
 void http_reply_empty(struct http_request *request, unsigned code) {
@@ -254,7 +280,7 @@ static void reply_unsatisfiable(struct http_request *request, uint64_t size) {
 void http_reply_file(struct http_request *request, const char *path, const char *content_type, const char *sha256,
                      const char *download_name) {
     const char *range = http_request_header(request, "Range");
-    char etag[ETAG_SIZE], text[HTTP_HEADER_VALUE_SIZE];
+    char etag[HTTP_ETAG_SIZE], text[HTTP_HEADER_VALUE_SIZE];
     uint64_t first = 0, length, size;
     unsigned code = 200;
     struct stat info;

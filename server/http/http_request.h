@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "common/buf.h"
+#include "common/digest.h"
 #include "common/error.h"
 #include "server/http/http_server.h"
 
@@ -39,7 +40,7 @@ struct http_server *http_request_server(const struct http_request *request);
 enum http_peer { HTTP_PEER_UNIX, HTTP_PEER_LOOPBACK, HTTP_PEER_REMOTE };
 enum http_peer http_request_peer(const struct http_request *request);
 /* The peer's address without its port, "unix" for a socket file. */
-enum { HTTP_ADDRESS_SIZE = 48 };
+enum { HTTP_ADDRESS_SIZE = 48, HTTP_ETAG_SIZE = DIGEST_HEX_SIZE + 2 };
 void http_request_address(const struct http_request *request, char out[HTTP_ADDRESS_SIZE]);
 /* Who asks, for limits that each client has of its own: set by the guard, "" before. At most ID_SIZE - 1 bytes are kept. */
 void http_request_set_subject(struct http_request *request, const char *subject);
@@ -82,6 +83,18 @@ bool http_request_if_match(struct http_request *request, json_t *json);
 /* JSON with a strong ETag; a 200 to a GET becomes 304 if If-None-Match names it, and 412 if If-Match does not. Takes the reference to `json`; NULL is
  * answered as no memory. */
 void http_reply_json(struct http_request *request, unsigned code, json_t *json);
+/* A document that was made before: its text and ETag. */
+struct http_document {
+    char *text; /* with a final newline */
+    size_t length;
+    char etag[HTTP_ETAG_SIZE];
+};
+/* Takes the reference; false without memory. */
+bool http_document_make(struct http_document *document, json_t *json);
+void http_document_deinit(struct http_document *document);
+/* As http_reply_json_or_wait(), from a document that is borrowed for the call. */
+void http_reply_document_or_wait(struct http_request *request, const struct http_document *document, const char *topic,
+                                 double seconds);
 /* As http_reply_json() with 200, but while If-None-Match names the present state it waits (http_request_wait()). */
 void http_reply_json_or_wait(struct http_request *request, json_t *json, const char *topic, double seconds);
 /* Copies text of another type; 200, ETag as above. */

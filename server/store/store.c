@@ -154,6 +154,10 @@ void store_set_listener(struct store *store, void (*changed)(void *user, const c
     pthread_mutex_unlock(&store->listener_lock);
 }
 
+uint64_t store_generation(const struct store *store) {
+    return atomic_load(&store->generation);
+}
+
 const char *store_data_dir(const struct store *store) {
     return store->data_dir;
 }

@@ -52,6 +52,9 @@ enum status store_bytes(struct store *store, uint64_t *bytes, struct error *erro
 /* The folder given at store_open(), as an absolute path; borrowed. */
 const char *store_data_dir(const struct store *store);
 
+/* A number that grows with each commit: what was read when it had this value is still so while it has. Never waits. */
+uint64_t store_generation(const struct store *store);
+
 /* --- blobs --- */
 
 /* What a blob is named by and how long it is. */

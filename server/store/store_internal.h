@@ -52,7 +52,8 @@ struct store {
     double pending_since;
     bool stopping;
     atomic_uint_fast64_t commits, failed_commits;
-    atomic_bool write_failed; /* the latest transaction met a refusal: the disk may be full */
+    _Atomic uint64_t generation; /* commits so far */
+    atomic_bool write_failed;    /* the latest transaction met a refusal: the disk may be full */
 
     pthread_mutex_t listener_lock; /* held while the listener runs */
     void (*changed)(void *user, const char *job_id);

@@ -162,6 +162,7 @@ static void write_batch(struct store *store, struct store_command *commands, str
     enum status status = transact(&store->write, commands, pending, pending_count, &error);
     (void)atomic_fetch_add(status == STATUS_OK ? &store->commits : &store->failed_commits, 1);
     atomic_store(&store->write_failed, status != STATUS_OK || store->write.refused);
+    atomic_fetch_add(&store->generation, 1); /* before anybody hears of it */
     if (status != STATUS_OK) {
         log_event(LOG_ERROR, "database_write_failed", "%s", error.message);
         fail_all(commands, &error);

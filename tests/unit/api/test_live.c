@@ -247,7 +247,7 @@ static void test_operations(void **state) {
     json_decref(json);
     assert_non_null(
         strstr(live_ask(&world->live, "GET /metrics HTTP/1.1\r\n" HEAD "\r\n"), "onpd_jobs{state=\"queued\"} 0\n"));
-    assert_int_equal(live_code(live_ask(&world->live, "GET /ui/jobs.js HTTP/1.1\r\n" HEAD "\r\n")), 200);
+    assert_int_equal(live_code(live_ask(&world->live, "GET /ui/style.css HTTP/1.1\r\n" HEAD "\r\n")), 200);
     assert_int_equal(live_code(live_ask(&world->live, "GET /ui/none.js HTTP/1.1\r\n" HEAD "\r\n")), 404);
 }
 
