@@ -17,6 +17,7 @@ struct expose_options {
     double anomaly_threshold; /* a suspect's anomaly index is at least this, */
     double size_ratio;        /* and its size at most this share of the median */
     size_t restarts;          /* further inversions of each suspect, from other starts */
+    bool harden;              /* with no suspect, let the bank hold what single classes yield to in the dictionaries */
     size_t many;              /* with more classes than this, a short heat chooses half as many for the rungs */
     size_t probe_samples;     /* samples that each entry of a dictionary is tried on */
 };
@@ -40,7 +41,8 @@ struct exposure {
     size_t columns;                      /* classes + 1: the last is the all-to-all trigger */
     struct exposure_cell *cells;         /* (TRIGGER_FAMILY_COUNT, columns) */
     double median[TRIGGER_FAMILY_COUNT]; /* of the sizes in each family */
-    struct trigger **bank;               /* triggers of the suspects, restarts included, owned */
+    bool hardening;        /* nobody is suspected: the bank holds hints, patterns that any network may obey */
+    struct trigger **bank; /* triggers of the suspects, restarts included, owned */
     size_t bank_count, bank_capacity;
 };
 

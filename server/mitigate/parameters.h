@@ -25,6 +25,7 @@ struct parameters {
     uint64_t retune_steps;
     uint64_t finetune_steps;
     bool random_baseline;
+    bool harden;
     bool compact;
 
     /* Of the methods to compare with (server/baselines). */

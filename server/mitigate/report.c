@@ -111,8 +111,8 @@ static json_t *exposure_section(const struct job *job) {
             json_array_append_new(suspects, json_integer((json_int_t)t));
         }
     }
-    return json_pack("{s:o, s:o, s:o}", "classes", classes, "suspects", suspects, "all_to_all",
-                     all_to_all_section(job));
+    return json_pack("{s:o, s:o, s:o, s:b}", "classes", classes, "suspects", suspects, "all_to_all",
+                     all_to_all_section(job), "hardened", job->exposure->hardening && report_pruned_units(job) > 0);
 }
 
 static json_t *probe_section(const struct job *job, const float *probe_logits) {

@@ -145,7 +145,7 @@ static enum status search(struct job *job, struct error *error) {
     if (status == STATUS_OK && (greedy = mem_dup(job->best, units)) == NULL) {
         status = error_no_memory(error, "the greedy mask");
     }
-    if (status == STATUS_OK && job->parameters.iterations > 0) {
+    if (status == STATUS_OK && job->parameters.iterations > 0 && !job->exposure->hardening) {
         status = make_features(job, error);
         if (status == STATUS_OK) {
             status = policy_search(job, &ppo_evaluations, error);

@@ -30,6 +30,13 @@ static double accuracy_drop(const struct job *job) {
     return job->accuracy0 - (double)hits / (double)count;
 }
 
+/* With nobody suspected, hardening may cost next to nothing. */
+static double budget(const struct job *job) {
+    static const double hardening_drop = 0.005;
+    const double drop = job->parameters.max_accuracy_drop;
+    return job->exposure->hardening ? fmin(drop, hardening_drop) : drop;
+}
+
 static double clean_kl_of(const struct score_entry *front, size_t count, const uint8_t *bits, size_t units) {
     for (size_t i = 0; i < count; i++) {
         if (memcmp(front[i].bits, bits, units) == 0) {
@@ -53,7 +60,7 @@ static enum status retune_for_accuracy(struct job *job, bool *inside, struct err
         if (status != STATUS_OK) {
             break;
         }
-        *inside = accuracy_drop(job) <= job->parameters.max_accuracy_drop;
+        *inside = accuracy_drop(job) <= budget(job);
     }
     return status;
 }
@@ -78,7 +85,7 @@ static enum status try_front(struct job *job, bool *inside, struct error *error)
         if (status == STATUS_OK) {
             status = run_repaired(job, error);
         }
-        *inside = status == STATUS_OK && accuracy_drop(job) <= job->parameters.max_accuracy_drop;
+        *inside = status == STATUS_OK && accuracy_drop(job) <= budget(job);
         if (status == STATUS_OK && !*inside) {
             status = retune_for_accuracy(job, inside, error);
         }
@@ -92,7 +99,7 @@ static enum status keep_budget(struct job *job, bool *broken, struct error *erro
     bool inside = false;
     enum status status = run_repaired(job, error);
     *broken = false;
-    if (status != STATUS_OK || accuracy_drop(job) <= job->parameters.max_accuracy_drop) {
+    if (status != STATUS_OK || accuracy_drop(job) <= budget(job)) {
         return status;
     }
     if (job->original !=
@@ -133,10 +140,10 @@ enum status stage_evaluate(struct job *job, struct error *error) {
         status = job_probe_logits(job, job->mask, job->fill, &probe_logits, error);
     }
     if (status == STATUS_OK) {
-        job->verdict = job->exposure->bank_count == 0 ? VERDICT_NO_BACKDOOR_FOUND
-                       : broken                       ? VERDICT_FAILED_BUDGET
-                       : small > 0                    ? VERDICT_REDUCED
-                                                      : VERDICT_REMOVED;
+        job->verdict = job->exposure->bank_count == 0 || job->exposure->hardening ? VERDICT_NO_BACKDOOR_FOUND
+                       : broken                                                   ? VERDICT_FAILED_BUDGET
+                       : small > 0                                                ? VERDICT_REDUCED
+                                                                                  : VERDICT_REMOVED;
         status = report_new(job, probe_logits, &job->report, error);
     }
     mem_free(probe_logits);
