@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "server/nn/backend.h"
+#include "server/nn/backend_dnnl.h"
 #include "server/nn/kernels.h"
 
 enum {
@@ -32,6 +33,10 @@ struct plan {
 };
 
 void backend_gemm(const struct gemm_shape *s, const float *a, const float *b, float *c) {
+    if (backend_choice() == BACKEND_DNNL) {
+        backend_dnnl_gemm(s, a, b, c);
+        return;
+    }
     cblas_sgemm(CblasRowMajor, s->trans_a ? CblasTrans : CblasNoTrans, s->trans_b ? CblasTrans : CblasNoTrans,
                 (blasint)s->m, (blasint)s->n, (blasint)s->k, s->alpha, a, (blasint)s->lda, b, (blasint)s->ldb, s->beta,
                 c, (blasint)s->ldc);

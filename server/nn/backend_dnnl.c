@@ -1,4 +1,4 @@
-/* oneDNN 2: descriptors in, primitives out. Its headers know no strict prototypes of ours, its enums are ints in places. */
+/* oneDNN 2: descriptors in, primitives out. */
 #include "server/nn/backend_dnnl.h"
 
 #include <dnnl.h>
@@ -181,7 +181,8 @@ static dnnl_status_t make_attributes(const struct follow *follow, int *argument,
     return status;
 }
 
-const char *backend_dnnl_name(const struct backend_dnnl_op *op) {
+/* oneDNN's word for the implementation. */
+static const char *name_of(const struct backend_dnnl_op *op) {
     const char *name = NULL;
 
     (void)dnnl_primitive_desc_query(op->descriptor, dnnl_query_impl_info_str, 0, (void *)&name);
@@ -204,14 +205,9 @@ static enum status finish(dnnl_primitive_desc_t descriptor, const int *argument,
     op->descriptor = descriptor;
     op->count = count;
     memcpy(op->argument, argument, count * sizeof *argument);
-    enum status status = strncmp(backend_dnnl_name(op), "ref", 3) == 0 || strstr(backend_dnnl_name(op), ":ref") != NULL
+    enum status status = strncmp(name_of(op), "ref", 3) == 0 || strstr(name_of(op), ":ref") != NULL
                              ? STATUS_UNSUPPORTED
                              : from_dnnl(dnnl_primitive_create(&op->primitive, descriptor));
-    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
-        if (argument[i] != 0 && dnnl_memory_desc_get_size(argument_desc(op, i)) == 0) {
-            status = STATUS_UNSUPPORTED;
-        }
-    }
     if (status != STATUS_OK) {
         backend_dnnl_op_free(op);
         return status;
@@ -489,32 +485,30 @@ static bool plain_desc(const struct backend_dnnl_op *op, size_t argument, dnnl_m
     return init_desc(plain, (size_t)desc->ndims, dim, dnnl_f32, BACKEND_DNNL_PLAIN);
 }
 
-enum status backend_dnnl_pack_new(struct backend_dnnl *dnnl, const struct backend_dnnl_op *op, size_t argument,
-                                  struct backend_dnnl_op **out) {
+/* Between plain f32 and what the operation has of an argument; nothing if that is plain f32 itself and nothing is added. */
+static enum status carry(struct backend_dnnl *dnnl, const struct backend_dnnl_op *op, size_t argument, bool from_plain,
+                         bool add, struct backend_dnnl_op **out) {
+    const dnnl_memory_desc_t *own = argument_desc(op, argument);
     dnnl_memory_desc_t plain;
 
     if (!plain_desc(op, argument, &plain)) {
         return STATUS_UNSUPPORTED;
     }
-    if (dnnl_memory_desc_equal(&plain, argument_desc(op, argument))) {
+    if (!add && dnnl_memory_desc_equal(&plain, own)) {
         *out = NULL;
         return STATUS_OK;
     }
-    return reorder(dnnl, &plain, argument_desc(op, argument), false, out);
+    return from_plain ? reorder(dnnl, &plain, own, false, out) : reorder(dnnl, own, &plain, add, out);
+}
+
+enum status backend_dnnl_pack_new(struct backend_dnnl *dnnl, const struct backend_dnnl_op *op, size_t argument,
+                                  struct backend_dnnl_op **out) {
+    return carry(dnnl, op, argument, true, false, out);
 }
 
 enum status backend_dnnl_unpack_new(struct backend_dnnl *dnnl, const struct backend_dnnl_op *op, size_t argument,
                                     bool add, struct backend_dnnl_op **out) {
-    dnnl_memory_desc_t plain;
-
-    if (!plain_desc(op, argument, &plain)) {
-        return STATUS_UNSUPPORTED;
-    }
-    if (!add && dnnl_memory_desc_equal(&plain, argument_desc(op, argument))) {
-        *out = NULL;
-        return STATUS_OK;
-    }
-    return reorder(dnnl, argument_desc(op, argument), &plain, add, out);
+    return carry(dnnl, op, argument, false, add, out);
 }
 
 size_t backend_dnnl_bytes(const struct backend_dnnl_op *op, size_t argument) {
@@ -597,7 +591,8 @@ bool backend_dnnl_run(struct backend_dnnl_call *call, void *const *pointers, voi
 }
 
 void backend_dnnl_gemm(const struct gemm_shape *s, const float *a, const float *b, float *c) {
-    /* Only for sizes that do not fit its integers, which the rows of Gemm and MatMul refuse. */
+    backend_dnnl_enter();
+    /* It fails only for arguments that the rows of Gemm and MatMul refuse. */
     (void)dnnl_sgemm(s->trans_a ? 'T' : 'N', s->trans_b ? 'T' : 'N', (dnnl_dim_t)s->m, (dnnl_dim_t)s->n,
                      (dnnl_dim_t)s->k, s->alpha, a, (dnnl_dim_t)s->lda, b, (dnnl_dim_t)s->ldb, s->beta, c,
                      (dnnl_dim_t)s->ldc);

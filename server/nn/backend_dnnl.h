@@ -106,10 +106,9 @@ enum status backend_dnnl_pack_new(struct backend_dnnl *dnnl, const struct backen
 enum status backend_dnnl_unpack_new(struct backend_dnnl *dnnl, const struct backend_dnnl_op *op, size_t argument,
                                     bool add, struct backend_dnnl_op **out);
 void backend_dnnl_op_free(struct backend_dnnl_op *op);
-/* Bytes of an argument, of its block of one sample if it has such blocks; 0 if the operation has no such argument. */
+/* Bytes of an argument; 0 if the operation has no such argument. */
 size_t backend_dnnl_bytes(const struct backend_dnnl_op *op, size_t argument);
 size_t backend_dnnl_scratch_bytes(const struct backend_dnnl_op *op);
-const char *backend_dnnl_name(const struct backend_dnnl_op *op); /* oneDNN's word for the implementation */
 
 /* Borrows dnnl and op. `fixed`: BACKEND_DNNL_ARGS_MAX pointers (or NULL) to arguments that never move, NULL for the others. */
 enum status backend_dnnl_call_new(struct backend_dnnl *dnnl, const struct backend_dnnl_op *op, void *const *fixed,
