@@ -109,9 +109,9 @@ static void pictures_become_samples(void **state) {
     assert_true(samples->std[0] == 1.0F && samples->mean[2] == 0.0F && samples->high[1] == 1.0F);
     samples_free(samples);
     tjFree(jpeg);
-    free(red);
-    free(grey);
-    free(clear);
+    free(red);   /* of libspng */
+    free(grey);  /* of libspng */
+    free(clear); /* of libspng */
     scratch_remove(&scratch);
 }
 
@@ -132,7 +132,7 @@ static void folders_that_are_numbers_count_as_such(void **state) {
     assert_int_equal(samples->classes, 11);
     assert_int_equal(samples->labels[0] + samples->labels[1] + samples->labels[2], 19);
     samples_free(samples);
-    free(picture);
+    free(picture); /* of libspng */
     scratch_remove(&scratch);
 }
 
@@ -171,6 +171,7 @@ static void damage_is_survived(void **state) {
     add(zip, "a/a.png", picture, picture_length);
     assert_int_equal(zip_close(zip), 0);
     assert_int_equal(file_read(good, 1 << 20, &bytes, &length, &error), STATUS_OK);
+    assert_true(length > 0);
     for (size_t i = 0; i < 2 * length; i++, cases++) {
         char saved = bytes[i % length];
         size_t cut = i < length ? length : i - length;
@@ -188,7 +189,7 @@ static void damage_is_survived(void **state) {
     }
     assert_true(refused > cases / 2);
     mem_free(bytes);
-    free(picture);
+    free(picture); /* of libspng */
     scratch_remove(&scratch);
 }
 
