@@ -62,7 +62,7 @@ DEPS_pipeline := $(filter-out store http jobs api app client,$(MODULES))
 DEPS_bench := $(filter-out app client,$(MODULES))
 
 # System libraries that a module calls itself.
-LIBS_common := jansson libsodium
+LIBS_common := jansson libsodium nettle
 LIBS_nn := openblas dnnl gomp
 LIBS_store := sqlite3
 LIBS_http := libmicrohttpd libuv gnutls

@@ -1,29 +1,30 @@
-/* SHA-256 over libsodium, in lower-case hex. */
+/* SHA-256 in lower-case hex; nettle's, which uses the processor's own instructions for it, several times as fast as libsodium's. */
 #include "common/digest.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <nettle/sha2.h>
 #include <sodium.h>
 #include <unistd.h>
 
 #include "common/mem.h"
 
 struct digest {
-    crypto_hash_sha256_state state;
+    struct sha256_ctx state;
 };
 
 enum { READ_CHUNK = 32 * 1024 };
 
-static void finish(crypto_hash_sha256_state *state, char out[DIGEST_HEX_SIZE]) {
-    unsigned char raw[crypto_hash_sha256_BYTES];
-    crypto_hash_sha256_final(state, raw);
+static void finish(struct sha256_ctx *state, char out[DIGEST_HEX_SIZE]) {
+    unsigned char raw[SHA256_DIGEST_SIZE];
+    sha256_digest(state, sizeof raw, raw);
     sodium_bin2hex(out, DIGEST_HEX_SIZE, raw, sizeof raw);
 }
 
 struct digest *digest_new(void) {
     struct digest *digest = mem_alloc(1, sizeof *digest);
     if (digest != NULL) {
-        crypto_hash_sha256_init(&digest->state);
+        sha256_init(&digest->state);
     }
     return digest;
 }
@@ -33,7 +34,7 @@ void digest_free(struct digest *digest) {
 }
 
 void digest_update(struct digest *digest, const void *data, size_t length) {
-    crypto_hash_sha256_update(&digest->state, data, length);
+    sha256_update(&digest->state, length, data);
 }
 
 void digest_finish(struct digest *digest, char out[DIGEST_HEX_SIZE]) {
@@ -41,16 +42,16 @@ void digest_finish(struct digest *digest, char out[DIGEST_HEX_SIZE]) {
 }
 
 void digest_bytes(const void *data, size_t length, char out[DIGEST_HEX_SIZE]) {
-    crypto_hash_sha256_state state;
-    crypto_hash_sha256_init(&state);
-    crypto_hash_sha256_update(&state, data, length);
+    struct sha256_ctx state;
+    sha256_init(&state);
+    sha256_update(&state, length, data);
     finish(&state, out);
 }
 
 enum status digest_file(const char *path, char out[DIGEST_HEX_SIZE], struct error *error) {
     enum status status = STATUS_OK;
     unsigned char *chunk = NULL;
-    crypto_hash_sha256_state state;
+    struct sha256_ctx state;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
         return error_io(error, NULL, "failed to open file %s", path);
@@ -60,7 +61,7 @@ enum status digest_file(const char *path, char out[DIGEST_HEX_SIZE], struct erro
         status = error_no_memory(error, "a read buffer");
         goto done;
     }
-    crypto_hash_sha256_init(&state);
+    sha256_init(&state);
     for (;;) {
         ssize_t got = read(fd, chunk, READ_CHUNK);
         if (got < 0 && errno == EINTR) {
@@ -73,7 +74,7 @@ enum status digest_file(const char *path, char out[DIGEST_HEX_SIZE], struct erro
         if (got == 0) {
             break;
         }
-        crypto_hash_sha256_update(&state, chunk, (size_t)got);
+        sha256_update(&state, (size_t)got, chunk);
     }
     finish(&state, out);
 done:

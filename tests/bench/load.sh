@@ -60,9 +60,14 @@ upload models "$model"
 model_id=$id
 upload samples "$clean"
 samples_id=$id
+submit "$fast_settings" 1
+done_job=$job
+wait_end "$job" 600
 for i in 1 2 3 4 5 6 7 8 9; do
-    submit "$fast_settings" "$i"
-    wait_end "$job" 600
+    submit "$slow_settings" "$i"
+    wait_state "$job" running 60
+    request POST "/v1/jobs/$job/cancel"
+    wait_end "$job" 60
     request GET "/v1/jobs/$job/events?limit=50"
     jq -r '[.data[] | select(.type == "state")] | (map(select(.data.state == "running"))[0].time), (map(select(.data.state == "queued"))[0].time)' \
         "$body" | python3 -c '
@@ -121,11 +126,11 @@ stop_onpd
 
 # --- a long history ---
 
-python3 - "$work/data/onp.db" "$job" "$many" <<'PYTHON'
+python3 - "$work/data/onp.db" "$done_job" "$many" <<'PYTHON'
 import sqlite3, sys
 db = sqlite3.connect(sys.argv[1])
 columns = [row[1] for row in db.execute("PRAGMA table_info(jobs)")]
-row = dict(zip(columns, db.execute("SELECT * FROM jobs WHERE state = 'succeeded' LIMIT 1").fetchone()))
+row = dict(zip(columns, db.execute("SELECT * FROM jobs WHERE id = ?", (sys.argv[2],)).fetchone()))
 alphabet = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 def name(i):
     text = ""

@@ -36,7 +36,7 @@ BEGIN {
     only("sodium.h", "common")
     only("nettle/base64.h", "server/api")
     only("nettle/sha1.h", "server/api")
-    only("nettle/sha2.h", "server/api")
+    only("nettle/sha2.h", "common server/api")
 }
 
 function allow(module, list,    parts, n, i) {
