@@ -146,6 +146,20 @@ static bool is_suspect(const json_t *suspects, json_int_t class) {
     return false;
 }
 
+/* A trigger that sends each class to another one has no line among the classes. */
+static void print_all_to_all(FILE *file, const json_t *report, const struct progress_style *style) {
+    const json_t *found = json_object_get(json_object_get(report, "exposure"), "all_to_all");
+    char before[CELL_SIZE], after[CELL_SIZE], family[NAME_SIZE];
+    if (!json_is_true(json_object_get(found, "suspect"))) {
+        return;
+    }
+    format_number(before, json_object_get(found, "size_before"));
+    format_number(after, json_object_get(found, "size_after"));
+    format_name(family, json_object_get(found, "family"));
+    (void)fprintf(file, "  %5s  %-9s %9s %9s %9s %9s  %severy class to another one, suspect%s\n", "all", family, before,
+                  "-", after, "-", paint(style, COLOR_BAD), paint(style, COLOR_OFF));
+}
+
 /* A class whose trigger is much smaller than the others' stands out: its anomaly index is high, its bar long. */
 static void print_exposure(FILE *file, const json_t *report, const struct progress_style *style) {
     static const char *const names[] = {"size_before", "anomaly_before", "size_after", "anomaly_after"};
@@ -185,6 +199,7 @@ static void print_exposure(FILE *file, const json_t *report, const struct progre
         (void)fprintf(file, "  of %zu classes the first %d and all suspects are shown\n", json_array_size(classes),
                       CLASSES_SHOWN);
     }
+    print_all_to_all(file, report, style);
 }
 
 static void print_pruned(FILE *file, const json_t *report, const struct progress_style *style) {
