@@ -96,7 +96,8 @@ WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-pr
 SAN_address := -fsanitize=address,undefined -fno-sanitize-recover=undefined
 SAN_undefined := -fsanitize=undefined -fno-sanitize-recover=undefined
 SAN_thread := -fsanitize=thread
-# For `make fuzz` alone, with clang.
+# For `make coverage` and, with clang, `make fuzz` alone.
+SAN_coverage := --coverage -fprofile-update=atomic
 SAN_fuzz := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined
 ifneq ($(SAN),)
 ifeq ($(SAN_$(SAN)),)
@@ -325,6 +326,14 @@ $(eval $(call link_rule,$(HOSTILE),$(call object,tests/hostile/hostile.c),data))
 test-hostile: all $(HOSTILE)
 	$(Q)ONP_BUILD=$(B) $(SAN_ENV) $(if $(SAN),ASAN_ROOM=524288) ONP_TEST_TIMEOUT=7200 COUNT=$(COUNT) SEED=$(SEED) tests/run tests/hostile/run.sh
 
+# Children without a sandbox, which would not let them write their counts. TESTS='unit-onnx unit-http': only these.
+.PHONY: coverage
+coverage:
+	$(Q).ci/setup coverage
+	$(Q)ONP_SANDBOX=off $(MAKE) --no-print-directory SAN=coverage $(or $(TESTS),test-built)
+	$(Q)gcovr --root . --object-directory $(B)/san-coverage --filter 'common/|server/|client/' --exclude-throw-branches \
+	    --gcov-ignore-parse-errors --sort-percentage --print-summary
+
 .PHONY: soak
 soak: all
 	$(Q)ONP_BUILD=$(B) $(SAN_ENV) ONP_TEST_TIMEOUT=$$(($(SECONDS) + 900)) SECONDS_OF_SOAK=$(SECONDS) tests/run tests/soak.sh
@@ -406,6 +415,7 @@ help:
 	    'make test-kill       kill -9 at 20 points under load; minutes' \
 	    'make lint format     check, and format, the sources' \
 	    'make test-hostile    10000 generated bad inputs against a live onpd (COUNT, SEED)' \
+    'make coverage        run the tests counting lines and branches (TESTS=unit-http: only some)' \
     'make soak            mixed load for SECONDS=60' \
     'make fuzz            fuzz what reads bytes of strangers (SECONDS=60 each)' \
     'make bench quality   measure speed, and results on real models' \
