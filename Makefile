@@ -288,11 +288,15 @@ test:
 	$(Q)$(MAKE) --no-print-directory setup
 	$(Q)$(MAKE) --no-print-directory test-built
 
+# The dashboard in chromium; says so, and does nothing, where that, node or npm is missing. Screenshots: $(B)/browser/shots.
+test-browser: all
+	$(Q)ONP_BUILD=$(B) ONP_TEST_TIMEOUT=$${ONP_TEST_TIMEOUT:-900} tests/run tests/browser/test_browser.sh
+
 # The long form of tests/e2e/test_kill.sh; KILL_SEED chooses the points.
 test-kill: all
 	$(Q)ONP_BUILD=$(B) ONP_TEST_TIMEOUT=3600 KILL_POINTS=20 tests/run tests/e2e/test_kill.sh
 
-.PHONY: test-built test-kill pipeline e2e
+.PHONY: test-built test-browser test-kill pipeline e2e
 test-built: all-tests
 	$(Q)ONP_BUILD=$(B) $(SAN_ENV) tests/run $(TOOL_TESTS) tests/fuzz/test_replay.sh $(UNIT_TESTS) $(PIPELINE_TESTS) $(E2E_TESTS)
 
@@ -412,6 +416,7 @@ help:
 	    'make test            all tests; last line "N passed, N failed"' \
 	    'make unit-MODULE     unit tests of one module: $(UNIT_MODULES)' \
 	    'make pipeline e2e    the other tests' \
+    'make test-browser    the dashboard in chromium (.ci/setup browser installs it)' \
 	    'make test-kill       kill -9 at 20 points under load; minutes' \
 	    'make lint format     check, and format, the sources' \
 	    'make test-hostile    10000 generated bad inputs against a live onpd (COUNT, SEED)' \

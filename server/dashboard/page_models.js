@@ -20,6 +20,7 @@ export async function modelsPage(root, { signal }) {
 
 const DOTS = 40; // of a layer; of larger ones every n-th unit is drawn
 const EDGES = 900; // the strongest are drawn
+const ALL_LAYERS = 24; // of larger networks connections are asked for by layer, as they are chosen
 
 // Layers from left to right in columns of units, edges by strength.
 function graphPicture(graph, chosen) {
@@ -41,7 +42,7 @@ function graphPicture(graph, chosen) {
     return low;
   };
   const picture = svg("svg", { class: "graph", width, height: HEIGHT + 26, viewBox: `0 0 ${width} ${HEIGHT + 26}`, role: "img", "aria-label": `Graph of ${plural(graph.units, "unit")} in ${plural(graph.layers.length, "layer")}` });
-  const forward = graph.edges.filter((edge) => edge.relation === "forward").map((edge) => ({ ...edge, a: home(edge.from), b: home(edge.to) }))
+  const forward = graph.edges.flat().filter((edge) => edge.relation === "forward").map((edge) => ({ ...edge, a: home(edge.from), b: home(edge.to) }))
     .filter((edge) => chosen < 0 || edge.a === chosen || edge.b === chosen).sort((a, b) => b.weight - a.weight).slice(0, EDGES);
   const x = (layer) => left + GAP * layer;
   for (const { a, b, from, to, weight } of forward) {
@@ -59,7 +60,8 @@ function graphPicture(graph, chosen) {
   return picture;
 }
 
-function graphCard(graph) {
+// graph.edges: one list a layer, of the edges that end in it; empty where they were not asked for yet.
+function graphCard(graph, load) {
   let chosen = -1;
   const place = h("div", { class: "scroll-x", tabindex: 0, role: "group", "aria-label": "Graph of the network" });
   const body = h("tbody");
@@ -67,11 +69,14 @@ function graphCard(graph) {
     place.replaceChildren(graphPicture(graph, chosen));
     body.replaceChildren(...graph.layers.map((layer, i) => h("tr", { class: i === chosen ? "chosen" : null }, h("td", null, h("button", { type: "button", class: "quiet layer-name", "aria-pressed": String(i === chosen), onclick: () => {
       chosen = chosen === i ? -1 : i;
+      load(i).then(paint, () => {});
+      load(i + 1).then(paint, () => {});
       paint();
       body.children[i].querySelector("button").focus();
     } }, layer.name)), h("td", { class: "num" }, number(layer.channels)), h("td", { class: "num" }, number(layer.depth)))));
   };
   paint();
+  for (let i = 0; i < Math.min(ALL_LAYERS, graph.layers.length); i++) load(i).then(paint, () => {});
   return card("Graph of neurons", h("p", { class: "hint" }, "Layers from the input (left) to the output; a line is a strong connection. Of a layer with more than 40 units every n-th is drawn. Choose a layer to see its connections alone."), place,
     h("div", { class: "scroll-x", tabindex: 0, role: "group", "aria-label": "Layers" }, h("table", null, h("thead", null, h("tr", null, h("th", { scope: "col" }, "Layer"), h("th", { scope: "col", class: "num" }, "Units"), h("th", { scope: "col", class: "num" }, "Depth"))), body)));
 }
@@ -86,7 +91,16 @@ export async function modelPage(root, { signal, id }) {
       ["Input", input ? h("span", null, h("code", null, input.name), " " + input.shape.join(" × ")) : null], ["Output", output ? h("code", null, output.name) : null], ["Opset", number(info.opset)], ["Producer", info.producer || null],
       ["Size", bytes(model.size)], ["Uploaded", time(model.created_at)], ["SHA-256", h("code", { class: "hash" }, model.sha256)]])), place);
   try {
-    place.replaceChildren(graphCard(await api.get("v1/models/" + id + "/graph", signal)));
+    const graph = await api.get("v1/models/" + id + "/graph", signal);
+    const asked = new Map();
+    graph.edges = graph.layers.map(() => []);
+    const load = (layer) => {
+      if (!asked.has(layer) && layer < graph.layers.length) {
+        asked.set(layer, api.get("v1/models/" + id + "/graph?layer=" + layer, signal).then((part) => { graph.edges[layer] = part.edges || []; }));
+      }
+      return asked.get(layer) || Promise.resolve();
+    };
+    place.replaceChildren(graphCard(graph, load));
   } catch (error) {
     if (!signal.aborted) place.replaceChildren(problem(error, "The graph cannot be shown"));
   }
