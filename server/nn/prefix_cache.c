@@ -13,8 +13,8 @@ enum {
     ENTRIES_MAX = 64,
     HISTORY = 12, /* runs whose masks are remembered */
 };
-/* All cuts once must fit this share of the memory, so that a second mask has room. */
-static const double SET_SHARE = 0.5;
+/* All cuts once must fit this share of the memory. */
+static const double SET_SHARE = 0.9;
 
 struct cut {
     size_t node; /* a Mask */
