@@ -140,7 +140,6 @@ def name(i):
 places = ", ".join("?" for _ in columns)
 db.executemany(f"INSERT INTO jobs VALUES ({places})",
                ([name(i) if c == "id" else row[c] for c in columns] for i in range(int(sys.argv[3]))))
-db.execute("INSERT INTO results SELECT id, '{}' FROM jobs WHERE id LIKE 'job_01AAAAAAAAAAAAAA%'")
 db.commit()
 PYTHON
 start_onpd "$work/data" --workers 1 --threads 1 --drain 0
