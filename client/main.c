@@ -38,7 +38,8 @@ static const struct command COMMANDS[] = {
     {"result", "result JOB [--fail-on GATE]... [options]", "Prints the result of a finished job.",
      "  onp result job_01J...\n  onp result job_01J... --json | jq .probe.asr_after\n", cmd_result},
     {"download", "download JOB [ARTIFACT] [-o FILE] [options]",
-     "Downloads what a job made: model.onnx (the default), report.json, mask.json, trace.jsonl, triggers.json, units.json.",
+     "Downloads what a job made: model.onnx (the default), report.json, mask.json, trace.jsonl, triggers.json, "
+     "units.json.",
      "  onp download job_01J... -o repaired.onnx\n  onp download job_01J... report.json -o -\n", cmd_download},
     {"list", "list [jobs|models|samples] [options]", "Lists what the server has, newest first.",
      "  onp list\n  onp list jobs --state running\n  onp list models --json\n", cmd_list},

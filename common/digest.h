@@ -1,4 +1,4 @@
-/* SHA-256 (libsodium), whole and in parts. */
+/* SHA-256 (nettle), whole and in parts. */
 #ifndef ONP_COMMON_DIGEST_H
 #define ONP_COMMON_DIGEST_H
 

@@ -38,7 +38,14 @@ enum job_stage {
 const char *job_stage_name(enum job_stage stage);
 enum job_stage job_stage_from_name(const char *name); /* STAGE_COUNT for an unknown word */
 
-enum verdict { VERDICT_REMOVED, VERDICT_REDUCED, VERDICT_NO_BACKDOOR_FOUND, VERDICT_FAILED_BUDGET, VERDICT_UNJUDGED, VERDICT_COUNT };
+enum verdict {
+    VERDICT_REMOVED,
+    VERDICT_REDUCED,
+    VERDICT_NO_BACKDOOR_FOUND,
+    VERDICT_FAILED_BUDGET,
+    VERDICT_UNJUDGED,
+    VERDICT_COUNT
+};
 const char *verdict_name(enum verdict verdict);
 
 /* What a token allows; sets of them are bits, 1 << scope. Admin allows everything. */

@@ -30,14 +30,14 @@ static void submit(struct api_task *task, struct store_job_request *request) {
     request->idempotency = task->holds_key ? &key : NULL;
     request->owner = task->subject;
     request->owner_max = task->api->config.jobs_max;
-    if (store_check_disk(task->api->config.store, task->api->config.min_free, &task->error) != STATUS_OK) {
-        return;
+    if (store_check_disk(task->api->config.store, task->api->config.min_free, &task->error) == STATUS_OK) {
+        if (jobs_submit(task->api->config.jobs, request, &job, &task->error) == STATUS_OK) {
+            answer_job(task, &job);
+        } else {
+            answer_refusal(task);
+        }
     }
-    if (jobs_submit(task->api->config.jobs, request, &job, &task->error) == STATUS_OK) {
-        answer_job(task, &job);
-    } else {
-        answer_refusal(task);
-    }
+    request->idempotency = NULL; /* it ends here */
 }
 
 static void create_work(struct api_task *task) {

@@ -102,7 +102,8 @@ static void set_entry(struct trigger *t, const struct image_range *range, size_t
     const size_t phase = index % PHASES, wave = index / PHASES;
     double rows = 0.0, columns = 0.0;
     if (wave < AXIAL_ENTRIES) {
-        *(wave % 2 == 0 ? &columns : &rows) = (double)(1 + wave / 2);
+        const size_t cycles = 1 + wave / 2;
+        *(wave % 2 == 0 ? &columns : &rows) = (double)cycles;
     } else {
         const size_t k = wave - AXIAL_ENTRIES;
         columns = oblique[k / 2 % OBLIQUE];
@@ -110,8 +111,8 @@ static void set_entry(struct trigger *t, const struct image_range *range, size_t
     }
     for (size_t i = 0; i < t->parameter_count; i++) {
         const size_t at = i % range_pixels(range);
-        const double y = (double)(at / range->width) / (double)range->height;
-        const double x = (double)(at % range->width) / (double)range->width;
+        const size_t row = at / range->width, column = at % range->width;
+        const double y = (double)row / (double)range->height, x = (double)column / (double)range->width;
         t->parameters[i] = (float)sin(two_pi * (rows * y + columns * x + 0.25 * (double)phase));
     }
     /* A wave of which nothing is seen at this phase (all zeros on the pixels' grid) stays what it is: no trigger. */

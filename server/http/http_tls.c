@@ -74,7 +74,7 @@ static enum status match(const struct generation *generation, struct error *erro
 
 static enum status load(const struct http_tls *tls, struct generation *out, struct error *error) {
     char *certificate_text = NULL, *key_text = NULL;
-    gnutls_datum_t certificate, key;
+    gnutls_datum_t certificate = {NULL, 0}, key = {NULL, 0};
     struct generation generation = {.count = 0};
     unsigned count = CHAIN_MAX;
     enum status status = read_pem(tls->certificate_path, &certificate_text, &certificate, error);

@@ -45,7 +45,9 @@ void job_checkpoint_put_back(const struct jobs *jobs, const char *job_id, const 
         return; /* of a later attempt, which got further */
     }
     if (rename(working, waiting) != 0) {
-        log_event(LOG_WARN, "checkpoint_lost", "job %s starts from its beginning: %s", job_id, strerror(errno));
+        char reason[64];
+        log_event(LOG_WARN, "checkpoint_lost", "job %s starts from its beginning: %s", job_id,
+                  strerror_r(errno, reason, sizeof reason));
     }
 }
 

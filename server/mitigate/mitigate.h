@@ -17,9 +17,9 @@
 struct mitigate_request {
     const char *model_path;
     const char *samples_path;
-    const char *probe_path; /* or NULL */
-    const char *out_dir;    /* exists; gets the artifacts of words.h, each written atomically */
-    const char *method;     /* "onp", or another row of server/baselines/methods.h */
+    const char *probe_path;   /* or NULL */
+    const char *out_dir;      /* exists; gets the artifacts of words.h, each written atomically */
+    const char *method;       /* "onp", or another row of server/baselines/methods.h */
     const json_t *parameters; /* object or NULL for the defaults; checked again here */
     uint64_t seed;
     size_t threads; /* 0: one a core */

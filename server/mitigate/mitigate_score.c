@@ -75,6 +75,9 @@ static enum status make_images(struct score *s, struct error *error) {
     const struct job *job = s->job;
     const struct exposure *exposure = job->exposure;
     const size_t classes = job->info.classes;
+    if (s->samples == 0) {
+        return error_set(error, STATUS_INVALID, NULL, "failed to score masks: got no score samples, expected some");
+    }
     s->bank_count = exposure->bank_count;
     s->each = s->samples;
     if (s->bank_count > TRIGGERED_MAX) {

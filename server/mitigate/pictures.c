@@ -2,8 +2,8 @@
 #include "server/mitigate/pictures.h"
 
 #include <math.h>
-#include <sodium.h>
 
+#include "common/base64.h"
 #include "common/json_read.h"
 #include "common/mem.h"
 #include "server/graph/neuron_graph.h"
@@ -16,12 +16,8 @@ enum { SEARCH_NAMES = sizeof search_names / sizeof search_names[0] };
 
 /* Takes `bytes`; NULL without memory. */
 static json_t *base64_json(uint8_t *bytes, size_t count) {
-    const size_t size = sodium_base64_ENCODED_LEN(count, sodium_base64_VARIANT_ORIGINAL);
-    char *text = bytes == NULL ? NULL : mem_alloc(size, 1);
-    json_t *json = NULL;
-    if (text != NULL) {
-        json = json_string(sodium_bin2base64(text, size, bytes, count, sodium_base64_VARIANT_ORIGINAL));
-    }
+    char *text = bytes == NULL ? NULL : base64_encode(bytes, count);
+    json_t *json = text == NULL ? NULL : json_string(text);
     mem_free(text);
     mem_free(bytes);
     return json;

@@ -182,7 +182,7 @@ uint64_t network_constant_hash(const struct network *network, size_t value);
 size_t network_parameter_count(const struct network *network);
 /* Multiply-adds of Conv, Gemm and MatMul for one sample, of all nodes or of one; for cost estimates. */
 double network_macs(const struct network *network);
-double network_node_macs(const struct network *network, size_t node);
+double network_node_macs(const struct network *network, size_t index);
 const char *op_kind_name(enum op_kind op); /* "Conv", ... */
 
 #endif

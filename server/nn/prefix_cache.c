@@ -260,7 +260,7 @@ static void check_constants(struct prefix_cache *cache) {
 enum status prefix_cache_run(struct prefix_cache *cache, const struct engine_run *run, struct error *error) {
     struct engine_run cut = *run;
     struct engine_cut from, saves[CUTS_MAX];
-    struct entry *saved[CUTS_MAX];
+    struct entry *saved[CUTS_MAX] = {NULL};
 
     if (run->mask == NULL || run->fill == NULL || run->count != cache->count) {
         return error_set(error, STATUS_INVALID, "",

@@ -20,6 +20,9 @@ static enum status read_operands(struct lower *lower, size_t count, const struct
     for (size_t i = 0; status == STATUS_OK && i < count; i++) {
         struct shape wider = {0};
         operands[i] = lower_constant(lower, i);
+        if (operands[i] == NULL) {
+            return lower_refuse(lower, STATUS_UNSUPPORTED, "got a computed value as input %zu, expected a constant", i);
+        }
         if (!shape_broadcast(out, &operands[i]->shape, &wider)) {
             return lower_refuse(lower, STATUS_INVALID, "got shapes that do not broadcast");
         }

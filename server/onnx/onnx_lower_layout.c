@@ -226,8 +226,8 @@ static enum status emit_reshape(struct lower *lower, const struct reshape *resha
     for (size_t i = 0; at != LOWER_HIDDEN && i < out->rank; i++) {
         *(i < at ? &before : &after) *= i == at ? 1 : out->dim[i];
     }
-    size_t lead = at == LOWER_HIDDEN ? 1 : reshape->before / before;
-    size_t trail = at == LOWER_HIDDEN ? 1 : reshape->after / after;
+    size_t lead = at == LOWER_HIDDEN || before == 0 ? 1 : reshape->before / before;
+    size_t trail = at == LOWER_HIDDEN || after == 0 ? 1 : reshape->after / after;
     layout.lead = lead > 1;
     layout.trail = trail > 1;
     if (out->rank + layout.lead + layout.trail + (at == LOWER_HIDDEN) > SHAPE_RANK_MAX) {

@@ -187,7 +187,7 @@ static enum status other_constant(struct builder *b, const struct node *node, si
 static enum status add_node(struct builder *b, const struct node *node) {
     const bool mixing = compact_is_mixing(b->from, node) && (node->op == OP_CONV || node->op == OP_GEMM);
     struct op_attr attr = node->attr;
-    size_t inputs[INPUTS_MAX], count = node->input_count;
+    size_t inputs[INPUTS_MAX] = {0}, count = node->input_count;
     enum status status = STATUS_OK;
     if (count > INPUTS_MAX) {
         return error_set(b->error, STATUS_UNSUPPORTED, node->name,

@@ -41,7 +41,7 @@ for _ in 1 2 3; do
     (while sleep 0.1; do memory_kb; done >>"$work/peaks" 2>/dev/null) &
     sampler=$!
     start=$(date +%s.%N)
-    curl -sS -o "$work/body" -T "$work/large" -X POST "$url/v1/models" 
+    curl -sS -o "$work/body" -T "$work/large" -X POST "$url/v1/models"
     end=$(date +%s.%N)
     kill "$sampler" && wait "$sampler" 2>/dev/null
     awk -v a="$start" -v b="$end" 'BEGIN { print b - a }' >>"$work/upload-times"

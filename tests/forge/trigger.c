@@ -112,7 +112,8 @@ static void apply_warp(uint8_t *pixels) {
     uint8_t source[RENDER_BYTES];
     memcpy(source, pixels, sizeof source);
     for (size_t at = 0; at < AREA; at++) {
-        const double y = (double)(at / SIDE), x = (double)(at % SIDE), u = TWO_PI * x / SIDE, v = TWO_PI * y / SIDE;
+        const size_t i0 = at / SIDE, j0 = at % SIDE;
+        const double y = (double)i0, x = (double)j0, u = TWO_PI * x / SIDE, v = TWO_PI * y / SIDE;
         double row = y + 0.6 * sin(u + 0.3) + 0.5 * cos(2.0 * v + u),
                column = x + 0.6 * cos(v - 0.8) + 0.5 * sin(2.0 * u - v);
         row = fmin(fmax(row, 0.0), SIDE - 1.001);

@@ -89,7 +89,10 @@ static double check(const struct onnx_model *model, const struct unit_map *map, 
     size_t classes = shape_count(&network->values[network->output].shape);
     float *x = mem_calloc(inputs, sizeof *x);
     float *mask = mem_calloc(map->unit_count, sizeof *mask), *fill = mem_calloc(map->unit_count, sizeof *fill);
-    assert_true(x != NULL && mask != NULL && fill != NULL);
+    if (x == NULL || mask == NULL || fill == NULL) {
+        fail();
+        return;
+    }
     for (size_t i = 0; i < inputs; i++) {
         x[i] = rng_normal(rng);
     }

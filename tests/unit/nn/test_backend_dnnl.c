@@ -22,8 +22,12 @@ enum { CHUNK = 4, THREADS = 2, COUNT = 11, CASES = 9 };
 static const struct conv_shape *cases(void) {
     static const struct conv_shape rows[CASES] = {
 #define WINDOW(k, s, d, b, e, g)                                                                                       \
-    .window = {                                                                                                        \
-        .kernel = {k, k}, .stride = {s, s}, .dilation = {d, d}, .pad_begin = {b, b}, .pad_end = {e, e}, .group = g}
+    .window = {.kernel = {(k), (k)},                                                                                   \
+               .stride = {(s), (s)},                                                                                   \
+               .dilation = {(d), (d)},                                                                                 \
+               .pad_begin = {(b), (b)},                                                                                \
+               .pad_end = {(e), (e)},                                                                                  \
+               .group = (g)}
         {3, 9, 9, 16, 9, 9, WINDOW(3, 1, 1, 1, 1, 1)},   {16, 8, 8, 24, 8, 8, WINDOW(1, 1, 1, 0, 0, 1)},
         {16, 8, 8, 32, 4, 4, WINDOW(3, 2, 1, 1, 1, 1)},  {8, 9, 7, 20, 5, 4, WINDOW(1, 2, 1, 0, 0, 1)},
         {32, 7, 7, 32, 7, 7, WINDOW(3, 1, 1, 1, 1, 32)}, {32, 6, 6, 48, 6, 6, WINDOW(3, 1, 1, 1, 1, 4)},
@@ -73,7 +77,10 @@ static void check_layer(struct backend_dnnl *dnnl, const struct conv_shape *s, s
             y[i] = mem_calloc(n * out, sizeof(float));
             dx[i] = mem_calloc(n * in, sizeof(float));
             dw[i] = mem_calloc(weights, sizeof(float));
-            assert_true(y[i] != NULL && dx[i] != NULL && dw[i] != NULL);
+            if (y[i] == NULL || dx[i] == NULL || dw[i] == NULL) {
+                fail();
+                return;
+            }
             dx[i][0] = dw[i][0] = 3.0F;
         }
         reference(s, n, CONV_FORWARD, x, w, bias, dy, y[0]);
