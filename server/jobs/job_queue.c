@@ -1,6 +1,7 @@
 /* The end of an attempt. How it ended and why it was told to stop decide together, in one table. */
 #include "server/jobs/job_queue.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -122,6 +123,25 @@ static bool is_worth_another_try(struct jobs *jobs, enum status status, int trie
     return true;
 }
 
+/* Did the job fail because the disk was full? If so, waits (as long as for a write of the database) until there is room again. The
+ * child's own words are taken for it: by now there may be room, and the worst that a lie wins is another attempt. */
+static bool failed_for_room(struct jobs *jobs, const struct error *problem) {
+    static const uint64_t room = (uint64_t)16 << 20;
+    char words[64];
+    struct error low = {0};
+    const char *no_space = strerror_r(ENOSPC, words, sizeof words);
+    if (problem->status != STATUS_IO || strstr(problem->message, no_space) == NULL) {
+        return false;
+    }
+    for (int tries = 0; store_check_disk(jobs->store, room, &low) != STATUS_OK; tries++) {
+        error_clear(&low);
+        if (!is_worth_another_try(jobs, STATUS_UNAVAILABLE, tries)) {
+            break;
+        }
+    }
+    return true;
+}
+
 static enum status fail(struct jobs *jobs, const struct store_job *job, const struct error *problem,
                         struct error *error) {
     return store_job_fail(jobs->store, job->id, job->attempt, problem, error);
@@ -194,6 +214,8 @@ enum job_state job_queue_finish(struct jobs *jobs, const struct store_job *job, 
     if (end == JOB_END_ERROR && problem.status == STATUS_CANCELLED && stop == JOB_STOP_NONE) {
         /* Somebody else asked the child to stop, such as an init system that signals all of a service. */
         end = JOB_END_LOST;
+    } else if (end == JOB_END_ERROR && stop == JOB_STOP_NONE && failed_for_room(jobs, &problem)) {
+        end = JOB_END_LOST; /* it goes on from its checkpoint */
     }
     enum job_action action = job_queue_action(end, stop);
     if (action == JOB_ACTION_SUCCEED && gather(folder, &harvest, &problem) != STATUS_OK) {

@@ -105,7 +105,7 @@ static enum status copy_blob(const char *from_blobs, const char *to_blobs, const
     if (status == STATUS_OK) {
         status = check_blob(part, sha256, error);
     }
-    if (status == STATUS_OK && (chmod(part, 0440) != 0 || rename(part, to) != 0)) {
+    if (status == STATUS_OK && (chmod(part, 0444) != 0 || rename(part, to) != 0)) {
         status = error_io(error, "blob", "failed to name a copied blob");
     }
     if (status == STATUS_OK) {

@@ -50,7 +50,7 @@ test_start() {
     ask "$url/openapi.json"
     equal "openapi.json" "$(member .openapi)" 3.1.0
     ask "$url/"
-    contains "dashboard" "$body" "<title>onpd</title>"
+    contains "dashboard" "$body" "<title>onp</title>"
     contains "dashboard has a strict policy" "$(field Content-Security-Policy)" "default-src 'none'"
 }
 

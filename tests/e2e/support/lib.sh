@@ -10,12 +10,12 @@ unset ONP_SERVER ONP_TOKEN
 export ONPD="$build/onpd"
 
 # Settings of a job that takes seconds; the method's own tests are elsewhere.
-fast_settings='{"expose_steps":4,"expose_rungs":2,"expose_batch":32,"restarts":0,"iterations":2,
+fast_settings='{"expose_steps":8,"expose_rungs":2,"expose_batch":32,"restarts":0,"iterations":2,
     "masks_per_iteration":4,"adversary_rounds":0,"random_baseline":false}'
 # Settings of a job that is surely still running when somebody looks.
 slow_settings='{"iterations":10000,"masks_per_iteration":64,"expose_steps":60,"random_baseline":false}'
 # The first, as words of onp.
-fast_words='--set expose_steps=4 --set expose_rungs=2 --set expose_batch=32 --set restarts=0 --set iterations=2
+fast_words='--set expose_steps=8 --set expose_rungs=2 --set expose_batch=32 --set restarts=0 --set iterations=2
     --set masks_per_iteration=4 --set adversary_rounds=0 --set random_baseline=false'
 
 ok() {
