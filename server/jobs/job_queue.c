@@ -211,11 +211,11 @@ enum job_state job_queue_finish(struct jobs *jobs, const struct store_job *job, 
     struct error problem = outcome->problem;
     struct error error = {0};
     struct harvest harvest = {0};
-    if (end == JOB_END_ERROR && problem.status == STATUS_CANCELLED && stop == JOB_STOP_NONE) {
-        /* Somebody else asked the child to stop, such as an init system that signals all of a service. */
+    /* Somebody else may have asked the child to stop, such as an init system that signals all of a service. After that, and after
+     * a full disk, a job goes on from its checkpoint. */
+    if (end == JOB_END_ERROR && stop == JOB_STOP_NONE &&
+        (problem.status == STATUS_CANCELLED || failed_for_room(jobs, &problem))) {
         end = JOB_END_LOST;
-    } else if (end == JOB_END_ERROR && stop == JOB_STOP_NONE && failed_for_room(jobs, &problem)) {
-        end = JOB_END_LOST; /* it goes on from its checkpoint */
     }
     enum job_action action = job_queue_action(end, stop);
     if (action == JOB_ACTION_SUCCEED && gather(folder, &harvest, &problem) != STATUS_OK) {

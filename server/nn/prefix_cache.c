@@ -279,7 +279,7 @@ enum status prefix_cache_run(struct prefix_cache *cache, const struct engine_run
     cut.saves = cache->cut_count > 0 ? saves : NULL; /* not NULL: by the rows, like all runs that start from a state */
     const enum status status = engine_run(cache->engine, &cut, error);
     if (status != STATUS_OK) {
-        for (size_t i = 0; i < cut.save_count; i++) {
+        for (size_t i = 0; i < cut.save_count && saved[i] != NULL; i++) {
             drop(cache, saved[i]);
         }
         cache->runs--;

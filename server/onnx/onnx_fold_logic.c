@@ -8,29 +8,35 @@
 
 enum { OPERANDS_MAX = 3 };
 
+/* A refusal is never STATUS_OK: operands are all there, or the caller knows that they are not. */
+static enum status refused(enum status status) {
+    return status == STATUS_OK ? STATUS_INTERNAL : status;
+}
+
 /* `count` constant inputs and the shape that they broadcast to. */
 static enum status read_operands(struct lower *lower, size_t count, const struct onnx_constant *operands[OPERANDS_MAX],
                                  struct shape *out) {
     enum status status = lower_arity(lower, count, count);
     size_t elements = 0;
     if (status == STATUS_OK && !lower_all_constant(lower)) {
-        return lower_refuse(lower, STATUS_UNSUPPORTED, "got computed values, expected constants");
+        return refused(lower_refuse(lower, STATUS_UNSUPPORTED, "got computed values, expected constants"));
     }
     *out = (struct shape){.rank = 0};
     for (size_t i = 0; status == STATUS_OK && i < count; i++) {
         struct shape wider = {0};
         operands[i] = lower_constant(lower, i);
         if (operands[i] == NULL) {
-            return lower_refuse(lower, STATUS_UNSUPPORTED, "got a computed value as input %zu, expected a constant", i);
+            return refused(
+                lower_refuse(lower, STATUS_UNSUPPORTED, "got a computed value as input %zu, expected a constant", i));
         }
         if (!shape_broadcast(out, &operands[i]->shape, &wider)) {
-            return lower_refuse(lower, STATUS_INVALID, "got shapes that do not broadcast");
+            return refused(lower_refuse(lower, STATUS_INVALID, "got shapes that do not broadcast"));
         }
         *out = wider;
     }
     if (status == STATUS_OK && (!shape_count_checked(out, &elements) || elements > lower->limits->max_activation)) {
-        return lower_refuse(lower, STATUS_LIMIT, "got a constant of more than %zu values",
-                            lower->limits->max_activation);
+        return refused(
+            lower_refuse(lower, STATUS_LIMIT, "got a constant of more than %zu values", lower->limits->max_activation));
     }
     return status;
 }
@@ -212,16 +218,21 @@ enum status lower_range(struct lower *lower) {
     float *floats = NULL;
     int64_t *integers = NULL, times = 0;
     double number[OPERANDS_MAX] = {0};
+    int64_t whole[OPERANDS_MAX] = {0};
     enum status status = read_operands(lower, 3, operands, &out);
     for (size_t i = 0; status == STATUS_OK && i < OPERANDS_MAX; i++) {
         const struct onnx_constant *operand = operands[i];
         if (operand->count != 1 || operand->type != operands[0]->type) {
             return refuse_types(lower, operands[0], operand);
         }
+        if (operand->floats == NULL && operand->integers == NULL) {
+            return refuse_types(lower, operands[0], operand);
+        }
         if (operand->integers != NULL && onnx_is_batch(operand->integers[0], &times)) {
             return lower_refuse(lower, STATUS_UNSUPPORTED, "got the batch size as input %zu, expected a number", i);
         }
-        number[i] = operand->floats != NULL ? (double)operand->floats[0] : (double)operand->integers[0];
+        whole[i] = operand->integers != NULL ? operand->integers[0] : 0;
+        number[i] = operand->floats != NULL ? (double)operand->floats[0] : (double)whole[i];
     }
     if (status != STATUS_OK) {
         return status;
@@ -238,7 +249,7 @@ enum status lower_range(struct lower *lower) {
         if (is_float) {
             floats[i] = (float)(number[0] + (double)i * number[2]);
         } else {
-            integers[i] = operands[0]->integers[0] + (int64_t)i * operands[2]->integers[0];
+            integers[i] = whole[0] + (int64_t)i * whole[2];
         }
     }
     return status;

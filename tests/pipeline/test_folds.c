@@ -91,7 +91,7 @@ static double check(const struct onnx_model *model, const struct unit_map *map, 
     float *mask = mem_calloc(map->unit_count, sizeof *mask), *fill = mem_calloc(map->unit_count, sizeof *fill);
     if (x == NULL || mask == NULL || fill == NULL) {
         fail();
-        return;
+        return INFINITY;
     }
     for (size_t i = 0; i < inputs; i++) {
         x[i] = rng_normal(rng);
