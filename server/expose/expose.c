@@ -240,8 +240,10 @@ static enum status find_suspects(struct exposure *exposure, const struct expose_
         struct exposure_cell *cell = exposure_cell(exposure, family, t);
         cell->anomaly = index[t];
         /* Of two classes none can stand out by deviations: there the ratio decides, against the other one's size. */
-        const bool outlier = classes > 2 ? index[t] >= options->anomaly_threshold : classes == 2;
         const double bar = classes > 2 ? exposure->median[family] : values[1 - t];
+        /* Where the other classes differ much among themselves, half the index is enough for a size that is half as large again. */
+        const double needed = options->anomaly_threshold * (cell->size <= 0.5 * options->size_ratio * bar ? 0.5 : 1.0);
+        const bool outlier = classes > 2 ? index[t] >= needed : classes == 2;
         cell->suspect = outlier && cell->success >= success_min(family) && cell->size <= options->size_ratio * bar;
     }
     mem_free(values);
