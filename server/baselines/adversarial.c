@@ -15,7 +15,6 @@
 #include "server/baselines/baseline.h"
 #include "server/nn/loss.h"
 
-enum { BATCH = 64 };
 static const float MOMENTUM = 0.9F;
 
 struct search {
@@ -27,26 +26,8 @@ struct search {
     float **bias_grad;     /* one a value of job->masked */
     size_t *masked_value;  /* (layers): the same constants in job->masked */
     float *mask, *velocity, *delta, *xi, *trial, *gradient, *sum, *bias; /* (units); bias: as it came */
-    size_t picked[BATCH];
-    size_t count;
+    struct baseline_batch batch;
 };
-
-static void fill_input(void *user, size_t first, size_t n, float *x) {
-    const struct search *s = user;
-    const size_t floats = s->job->image_floats;
-    for (size_t i = 0; i < n; i++) {
-        memcpy(x + i * floats, s->job->build_images + s->picked[first + i] * floats, floats * sizeof *x);
-    }
-}
-
-static void label_loss(void *user, size_t first, size_t n, const float *logits, float *dlogits) {
-    const struct search *s = user;
-    const size_t classes = s->job->info.classes;
-    for (size_t i = 0; i < n; i++) {
-        loss_cross_entropy(1, classes, logits + i * classes, &s->job->build_labels[s->picked[first + i]],
-                           1.0F / (float)s->count, dlogits + i * classes);
-    }
-}
 
 /* Writes (1 + xi) b, or b if xi is NULL, where the biases are, and into the fill. */
 static void set_biases(struct search *s, const float *xi) {
@@ -69,12 +50,12 @@ static enum status run(struct search *s, const float *delta, const float *xi, st
         s->trial[u] = s->mask[u] + (delta == NULL ? 0.0F : delta[u]);
     }
     set_biases(s, xi);
-    const struct engine_run run = {.count = s->count,
-                                   .user = s,
-                                   .fill_input = fill_input,
+    const struct engine_run run = {.count = s->batch.count,
+                                   .user = &s->batch,
+                                   .fill_input = baseline_batch_input,
                                    .mask = s->trial,
                                    .fill = job->fill,
-                                   .loss = label_loss,
+                                   .loss = baseline_batch_loss,
                                    .mask_grad = s->gradient,
                                    .param_grad = s->bias_grad,
                                    .cancel = job_cancel(job)};
@@ -117,9 +98,7 @@ static enum status perturb(struct search *s, struct error *error) {
 static enum status step(struct search *s, struct error *error) {
     const struct parameters *p = &s->job->parameters;
     const size_t units = s->job->units->unit_count;
-    for (size_t i = 0; i < s->count; i++) {
-        s->picked[i] = (size_t)rng_below(&s->rng, s->job->split->build_count);
-    }
+    baseline_batch_draw(&s->batch, s->job, &s->rng);
     enum status status = perturb(s, error);
     if (status == STATUS_OK) {
         status = run(s, s->delta, s->xi, error);
@@ -166,7 +145,7 @@ static enum status find_biases(struct search *s, struct error *error) {
 
 static enum status search_init(struct search *s, struct error *error) {
     const struct job *job = s->job;
-    const size_t units = job->units->unit_count, layers = job->units->layer_count, build = job->split->build_count;
+    const size_t units = job->units->unit_count, layers = job->units->layer_count;
     float **const arrays[] = {&s->mask, &s->velocity, &s->delta, &s->xi, &s->trial, &s->gradient, &s->sum, &s->bias};
     bool all = true;
     for (size_t i = 0; i < sizeof arrays / sizeof arrays[0]; i++) {
@@ -183,7 +162,6 @@ static enum status search_init(struct search *s, struct error *error) {
     for (size_t u = 0; u < units; u++) {
         s->mask[u] = 1.0F;
     }
-    s->count = build < BATCH ? build : BATCH;
     const enum status status = find_biases(s, error);
     if (status == STATUS_OK) {
         baseline_fill_biases(s->job, s->biases);

@@ -9,8 +9,9 @@
 #include "server/mitigate/finetune.h"
 #include "server/mitigate/job_probe.h"
 #include "server/mitigate/report.h"
+#include "server/nn/loss.h"
 
-enum { BATCH = 64, STEPS_MAX = 64 };
+enum { STEPS_MAX = 64 };
 
 enum status baseline_begin(struct job *job, struct error *error) {
     const size_t units = job->units->unit_count;
@@ -36,6 +37,32 @@ static void fetch(void *user, size_t first, size_t n, float *x) {
     const size_t floats = part->job->image_floats;
     for (size_t i = 0; i < n; i++) {
         memcpy(x + i * floats, part->job->images + part->samples[first + i] * floats, floats * sizeof *x);
+    }
+}
+
+void baseline_batch_draw(struct baseline_batch *batch, const struct job *job, struct rng *rng) {
+    const size_t build = job->split->build_count;
+    batch->job = job;
+    batch->count = build < BASELINE_BATCH ? build : BASELINE_BATCH;
+    for (size_t i = 0; i < batch->count; i++) {
+        batch->picked[i] = (size_t)rng_below(rng, build);
+    }
+}
+
+void baseline_batch_input(void *user, size_t first, size_t n, float *x) {
+    const struct baseline_batch *batch = user;
+    const size_t floats = batch->job->image_floats;
+    for (size_t i = 0; i < n; i++) {
+        memcpy(x + i * floats, batch->job->build_images + batch->picked[first + i] * floats, floats * sizeof *x);
+    }
+}
+
+void baseline_batch_loss(void *user, size_t first, size_t n, const float *logits, float *dlogits) {
+    const struct baseline_batch *batch = user;
+    const size_t classes = batch->job->info.classes;
+    for (size_t i = 0; i < n; i++) {
+        loss_cross_entropy(1, classes, logits + i * classes, &batch->job->build_labels[batch->picked[first + i]],
+                           1.0F / (float)batch->count, dlogits + i * classes);
     }
 }
 
@@ -199,7 +226,7 @@ void baseline_detail(struct job *job, const char *name, json_t *value) {
 }
 
 size_t baseline_epoch_steps(const struct job *job, uint64_t epochs) {
-    return (size_t)epochs * ((job->split->build_count + BATCH - 1) / BATCH);
+    return (size_t)epochs * ((job->split->build_count + BASELINE_BATCH - 1) / BASELINE_BATCH);
 }
 
 enum status baseline_none(struct job *job, struct error *error) {
@@ -208,7 +235,7 @@ enum status baseline_none(struct job *job, struct error *error) {
 
 enum status baseline_finetune(struct job *job, struct error *error) {
     const struct finetune_options options = {.steps = baseline_epoch_steps(job, job->parameters.epochs),
-                                             .batch = BATCH,
+                                             .batch = BASELINE_BATCH,
                                              .learning_rate = job->parameters.learning_rate,
                                              .weight_decay = 5e-4,
                                              .batch_statistics = true,

@@ -11,6 +11,17 @@
 /* Streams of STREAM_BASELINE and of fine-tuning: one a purpose. */
 enum baseline_stream { BASELINE_ORDER = 1, BASELINE_PERTURB, BASELINE_INVERT, BASELINE_TUNE, BASELINE_UNLEARN };
 
+/* Build samples drawn for one step of a mask's training, and the cross-entropy to their labels: the user of an engine_run. */
+enum { BASELINE_BATCH = 64 };
+struct baseline_batch {
+    const struct job *job;
+    size_t picked[BASELINE_BATCH];
+    size_t count; /* BASELINE_BATCH, or all build samples if there are fewer */
+};
+void baseline_batch_draw(struct baseline_batch *batch, const struct job *job, struct rng *rng);
+void baseline_batch_input(void *user, size_t first, size_t n, float *x);
+void baseline_batch_loss(void *user, size_t first, size_t n, const float *logits, float *dlogits);
+
 /* job->best all 0, job->mask all 1, job->fill all 0: what pruned units give in the papers, before a bias is thought of. */
 enum status baseline_begin(struct job *job, struct error *error);
 /* Accuracy over the score samples, as the weights are now; mask and fill (units) or NULL. */

@@ -8,7 +8,7 @@
 #include "server/expose/invert.h"
 #include "server/mitigate/finetune.h"
 
-enum { BATCH = 64, INVERSION_BATCH = 48 };
+enum { INVERSION_BATCH = 48 };
 
 static enum status invert_class(struct job *job, size_t target, struct trigger **out, struct error *error) {
     const struct invert_data data = job_invert_data(job, NULL, NULL);
@@ -51,7 +51,7 @@ static enum status flag(struct job *job, struct trigger *const *triggers, bool *
 
 static enum status unlearn(struct job *job, struct trigger *const *triggers, size_t count, struct error *error) {
     const struct finetune_options options = {.steps = baseline_epoch_steps(job, job->parameters.epochs),
-                                             .batch = BATCH,
+                                             .batch = BASELINE_BATCH,
                                              .learning_rate = job->parameters.learning_rate,
                                              .weight_decay = 5e-4,
                                              .triggered = job->parameters.patched_share,

@@ -9,52 +9,24 @@
 #include "server/nn/loss.h"
 #include "server/nn/train.h"
 
-enum { BATCH = 64 };
-
-struct recovery {
-    const struct job *job;
-    struct rng rng;
-    size_t picked[BATCH]; /* of the build samples */
-    size_t count;
-};
-
-static void fill_input(void *user, size_t first, size_t n, float *x) {
-    const struct recovery *r = user;
-    const size_t floats = r->job->image_floats;
-    for (size_t i = 0; i < n; i++) {
-        memcpy(x + i * floats, r->job->build_images + r->picked[first + i] * floats, floats * sizeof *x);
-    }
-}
-
-static void label_loss(void *user, size_t first, size_t n, const float *logits, float *dlogits) {
-    const struct recovery *r = user;
-    const size_t classes = r->job->info.classes;
-    for (size_t i = 0; i < n; i++) {
-        loss_cross_entropy(1, classes, logits + i * classes, &r->job->build_labels[r->picked[first + i]],
-                           1.0F / (float)r->count, dlogits + i * classes);
-    }
-}
-
 /* SGD on the mask, its values kept in [0, 1]. */
 static enum status recover(struct job *job, float *mask, float *gradient, struct error *error) {
-    const size_t units = job->units->unit_count, build = job->split->build_count;
+    const size_t units = job->units->unit_count;
     const struct rng base = rng_stream(&job->rng, STREAM_BASELINE);
-    struct recovery r = {.job = job, .rng = rng_stream(&base, BASELINE_PERTURB)};
+    struct rng rng = rng_stream(&base, BASELINE_PERTURB);
+    struct baseline_batch batch;
     enum status status = STATUS_OK;
-    r.count = build < BATCH ? build : BATCH;
     for (size_t u = 0; u < units; u++) {
         mask[u] = 1.0F;
     }
     for (uint64_t i = 0; i < job->parameters.mask_steps && status == STATUS_OK; i++) {
-        for (size_t k = 0; k < r.count; k++) {
-            r.picked[k] = (size_t)rng_below(&r.rng, build);
-        }
-        const struct engine_run run = {.count = r.count,
-                                       .user = &r,
-                                       .fill_input = fill_input,
+        baseline_batch_draw(&batch, job, &rng);
+        const struct engine_run run = {.count = batch.count,
+                                       .user = &batch,
+                                       .fill_input = baseline_batch_input,
                                        .mask = mask,
                                        .fill = job->fill,
-                                       .loss = label_loss,
+                                       .loss = baseline_batch_loss,
                                        .mask_grad = gradient,
                                        .cancel = job_cancel(job)};
         job_progress(job, (size_t)i, (size_t)job->parameters.mask_steps, "recovering the filters");
@@ -70,7 +42,7 @@ static enum status recover(struct job *job, float *mask, float *gradient, struct
 enum status baseline_reconstructive(struct job *job, struct error *error) {
     const size_t units = job->units->unit_count;
     const struct finetune_options unlearn = {.steps = baseline_epoch_steps(job, job->parameters.unlearn_epochs),
-                                             .batch = BATCH,
+                                             .batch = BASELINE_BATCH,
                                              .learning_rate = job->parameters.unlearn_learning_rate,
                                              .ascend = true,
                                              .stop_below = job->parameters.unlearn_accuracy,

@@ -22,14 +22,9 @@ static const double DISTINCT_SHARE = 0.5;
 static const double AGREEMENT = 0.5;
 static const double SUCCESS = 0.6;
 
-/* Runs `start` forward from `rng`; the trigger is the caller's. */
-static enum status advance(const struct invert_data *data, const struct trigger *start, size_t steps, size_t batch,
-                           const struct rng *rng, struct trigger **out, struct error *error) {
-    struct inversion *inversion = NULL;
-    enum status status = inversion_from(data, start, 1.0, batch, rng, &inversion, error);
-    if (status == STATUS_OK) {
-        status = inversion_advance(inversion, steps, error);
-    }
+/* Advances an inversion, which it frees; the trigger it came to is the caller's. */
+static enum status advance(struct inversion *inversion, size_t steps, struct trigger **out, struct error *error) {
+    enum status status = inversion_advance(inversion, steps, error);
     if (status == STATUS_OK) {
         status = trigger_copy(inversion_trigger(inversion), out, error);
     }
@@ -94,20 +89,12 @@ static bool read_map(size_t classes, const size_t *counts, int32_t *map) {
 static enum status leave(const struct invert_data *data, const struct expose_options *options,
                          enum trigger_family family, const struct rng *rng, int32_t *map, struct trigger **out,
                          struct error *error) {
-    struct trigger *start = NULL;
-    struct rng own = *rng;
+    struct inversion *inversion = NULL;
     for (size_t y = 0; y < data->classes; y++) {
         map[y] = TRIGGER_AWAY;
     }
-    enum status status = trigger_new(family, data->classes, 1.0, data->range, &own, &start, error);
-    if (status == STATUS_OK) {
-        status = trigger_set_map(start, map, data->classes, error);
-    }
-    if (status == STATUS_OK) {
-        status = advance(data, start, 2 * options->rung_steps, options->batch, &own, out, error);
-    }
-    trigger_free(start);
-    return status;
+    enum status status = inversion_new_mapped(data, family, map, 1.0, options->batch, rng, &inversion, error);
+    return status == STATUS_OK ? advance(inversion, 2 * options->rung_steps, out, error) : status;
 }
 
 enum status all_to_all_expose(const struct invert_data *data, const struct expose_options *options,
@@ -137,8 +124,12 @@ enum status all_to_all_expose(const struct invert_data *data, const struct expos
         status = trigger_set_map(away, map, classes, error);
         trigger_free(cell->trigger);
         cell->trigger = NULL;
+        struct inversion *inversion = NULL;
         if (status == STATUS_OK) {
-            status = advance(data, away, steps, options->batch, &own, &cell->trigger, error);
+            status = inversion_from(data, away, 1.0, options->batch, &own, &inversion, error);
+        }
+        if (status == STATUS_OK) {
+            status = advance(inversion, steps, &cell->trigger, error);
         }
         if (status != STATUS_OK) {
             break;

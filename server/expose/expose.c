@@ -285,7 +285,7 @@ static enum status note_hints(struct race *race, const struct dictionary_find *f
  * handed on all the same if the user asks for it; the accuracy budget is then small. */
 static enum status take_hints(struct race *race, struct error *error) {
     enum status status = STATUS_OK;
-    if (race->exposure->bank_count > 0 || !race->options->harden) {
+    if (race->exposure->bank_count > 0) {
         return STATUS_OK;
     }
     for (size_t i = 0; i < race->hint_count && status == STATUS_OK; i++) {
@@ -304,7 +304,7 @@ static enum status expose_family(struct race *race, struct dictionary_find *find
     if (has_entries) {
         status = dictionary_probe(race->data, family, race->options->probe_samples, finds, error);
     }
-    if (has_entries && status == STATUS_OK) {
+    if (has_entries && race->options->harden && status == STATUS_OK) {
         status = note_hints(race, finds, error);
     }
     if (status == STATUS_OK && trigger_is_fixed(family)) {

@@ -210,6 +210,22 @@ enum status inversion_new(const struct invert_data *data, enum trigger_family fa
     return status != STATUS_OK ? status : inversion_make(data, trigger, batch, &own, out, error);
 }
 
+enum status inversion_new_mapped(const struct invert_data *data, enum trigger_family family, const int32_t *map,
+                                 double scale, size_t batch, const struct rng *rng, struct inversion **out,
+                                 struct error *error) {
+    struct rng own = *rng;
+    struct trigger *trigger = NULL;
+    enum status status = trigger_new(family, data->classes, scale, data->range, &own, &trigger, error);
+    if (status == STATUS_OK) {
+        status = trigger_set_map(trigger, map, data->classes, error);
+    }
+    if (status != STATUS_OK) {
+        trigger_free(trigger);
+        return status;
+    }
+    return inversion_make(data, trigger, batch, &own, out, error);
+}
+
 enum status inversion_from(const struct invert_data *data, const struct trigger *start, double scale, size_t batch,
                            const struct rng *rng, struct inversion **out, struct error *error) {
     struct trigger *trigger = NULL;

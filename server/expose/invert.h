@@ -41,6 +41,10 @@ struct inversion;
 /* scale: of the trigger's bound; batch: samples a step. STATUS_INVALID if no sample has another class than `target`. `rng` is copied. */
 enum status inversion_new(const struct invert_data *data, enum trigger_family family, size_t target, double scale,
                           size_t batch, const struct rng *rng, struct inversion **out, struct error *error);
+/* As inversion_new(), of an all-to-all trigger: map (classes) is copied, see trigger.h. */
+enum status inversion_new_mapped(const struct invert_data *data, enum trigger_family family, const int32_t *map,
+                                 double scale, size_t batch, const struct rng *rng, struct inversion **out,
+                                 struct error *error);
 /* As inversion_new(), starting from a given trigger instead of a random one, at another scale. */
 enum status inversion_from(const struct invert_data *data, const struct trigger *start, double scale, size_t batch,
                            const struct rng *rng, struct inversion **out, struct error *error);

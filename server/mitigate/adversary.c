@@ -8,20 +8,9 @@
 static enum status start(const struct invert_data *data, const struct exposure_cell *cell, size_t batch,
                          const struct rng *rng, struct inversion **out, struct error *error) {
     const struct trigger *found = cell->trigger;
-    if (found->map == NULL) {
-        return inversion_new(data, found->family, found->target, cell->scale, batch, rng, out, error);
-    }
-    struct trigger *fresh = NULL;
-    struct rng own = *rng;
-    enum status status = trigger_new(found->family, found->target, cell->scale, data->range, &own, &fresh, error);
-    if (status == STATUS_OK) {
-        status = trigger_set_map(fresh, found->map, found->map_count, error);
-    }
-    if (status == STATUS_OK) {
-        status = inversion_from(data, fresh, cell->scale, batch, &own, out, error);
-    }
-    trigger_free(fresh);
-    return status;
+    return found->map == NULL
+               ? inversion_new(data, found->family, found->target, cell->scale, batch, rng, out, error)
+               : inversion_new_mapped(data, found->family, found->map, cell->scale, batch, rng, out, error);
 }
 
 static enum status attack_one(struct job *job, const struct invert_data *data, const struct exposure_cell *cell,

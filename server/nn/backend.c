@@ -16,6 +16,24 @@ enum {
     WINOGRAD_FILL = 7, /* outputs a 4x4 tile on the average; less, at the rims of small images, does not pay */
 };
 
+struct conv_shape conv_shape_of(const struct network *network, const struct node *node) {
+    const struct shape *x = &network->values[node->inputs[0]].shape;
+    const struct shape *weight = &network->values[node->inputs[1]].shape;
+    const struct window_attr *w = &node->attr.window;
+    struct conv_shape s = {
+        .channels = x->dim[1], .height = x->dim[2], .width = x->dim[3], .out_channels = weight->dim[0], .window = *w};
+    size_t out[2];
+
+    /* From the attributes: while a network is being built, the output has no value yet. conv_infer() has checked them. */
+    for (size_t d = 0; d < 2; d++) {
+        size_t padded = x->dim[2 + d] + w->pad_begin[d] + w->pad_end[d];
+        out[d] = (padded - (w->kernel[d] - 1) * w->dilation[d] - 1) / w->stride[d] + 1;
+    }
+    s.out_height = out[0];
+    s.out_width = out[1];
+    return s;
+}
+
 static bool winograd_pays(size_t source_channels, size_t out_channels, size_t out_height, size_t out_width) {
     const size_t tiles = ((out_height + 3) / 4) * ((out_width + 3) / 4);
 

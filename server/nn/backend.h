@@ -17,6 +17,9 @@ struct conv_shape {
     struct window_attr window;
 };
 
+/* Of a Conv node that was checked; its output need not have a value yet. */
+struct conv_shape conv_shape_of(const struct network *network, const struct node *node);
+
 enum conv_pass { CONV_FORWARD, CONV_BACKWARD_DATA, CONV_BACKWARD_WEIGHT };
 
 struct conv_backend {

@@ -29,14 +29,7 @@ static bool plain_is_fast(const struct backend_dnnl_program *p, size_t value) {
 static enum status new_conv(struct backend_dnnl_program *p, const struct backend_dnnl_group *group, size_t n,
                             struct backend_dnnl_op **out) {
     const struct node *node = &p->network->nodes[group->nodes[0]];
-    const struct shape *x = &p->network->values[node->inputs[0]].shape, *y = &p->network->values[node->output].shape;
-    const struct conv_shape shape = {.channels = x->dim[1],
-                                     .height = x->dim[2],
-                                     .width = x->dim[3],
-                                     .out_channels = y->dim[1],
-                                     .out_height = y->dim[2],
-                                     .out_width = y->dim[3],
-                                     .window = node->attr.window};
+    const struct conv_shape shape = conv_shape_of(p->network, node);
     const struct backend_dnnl_conv conv = {.shape = &shape,
                                            .n = n,
                                            .pass = CONV_FORWARD,

@@ -22,14 +22,7 @@ static enum status new_layers(struct engine *engine, struct error *error) {
         if (node->op != OP_CONV || network->values[node->inputs[0]].shape.dim[0] != 1) {
             continue;
         }
-        const struct shape *x = &network->values[node->inputs[0]].shape, *y = &network->values[node->output].shape;
-        const struct conv_shape shape = {.channels = x->dim[1],
-                                         .height = x->dim[2],
-                                         .width = x->dim[3],
-                                         .out_channels = y->dim[1],
-                                         .out_height = y->dim[2],
-                                         .out_width = y->dim[3],
-                                         .window = node->attr.window};
+        const struct conv_shape shape = conv_shape_of(network, node);
         status = backend_dnnl_layer_new(engine->dnnl, &shape, engine->plan->chunk, engine->threads, step->reached,
                                         engine->plan->accumulate[step->first_input], &engine->layers[i]);
         if (status == STATUS_NO_MEMORY) {

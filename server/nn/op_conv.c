@@ -50,30 +50,12 @@ static enum status conv_infer(const struct network *network, const struct node *
     return status;
 }
 
-static struct conv_shape conv_shape(const struct network *network, const struct node *node) {
-    const struct shape *x = op_in_shape(network, node, 0);
-    const struct shape *weight = op_in_shape(network, node, 1);
-    const struct window_attr *w = &node->attr.window;
-    struct conv_shape s = {
-        .channels = x->dim[1], .height = x->dim[2], .width = x->dim[3], .out_channels = weight->dim[0], .window = *w};
-    size_t out[2];
-
-    /* From the attributes: while a network is being built, the output has no value yet. conv_infer() has checked them. */
-    for (size_t d = 0; d < 2; d++) {
-        size_t padded = x->dim[2 + d] + w->pad_begin[d] + w->pad_end[d];
-        out[d] = (padded - (w->kernel[d] - 1) * w->dilation[d] - 1) / w->stride[d] + 1;
-    }
-    s.out_height = out[0];
-    s.out_width = out[1];
-    return s;
-}
-
 static size_t conv_samples(const struct network *network, const struct node *node, size_t n) {
     return n * op_in_shape(network, node, 0)->dim[0];
 }
 
 static size_t conv_scratch_floats(const struct network *network, const struct node *node, size_t n, bool backward) {
-    const struct conv_shape s = conv_shape(network, node);
+    const struct conv_shape s = conv_shape_of(network, node);
     size_t floats = 0;
 
     for (enum conv_pass pass = CONV_FORWARD; pass <= (backward ? CONV_BACKWARD_WEIGHT : CONV_FORWARD); pass++) {
@@ -84,7 +66,7 @@ static size_t conv_scratch_floats(const struct network *network, const struct no
 }
 
 static size_t conv_prepared_floats(const struct network *network, const struct node *node, bool backward) {
-    const struct conv_shape s = conv_shape(network, node);
+    const struct conv_shape s = conv_shape_of(network, node);
     const enum conv_pass pass = backward ? CONV_BACKWARD_DATA : CONV_FORWARD;
     const struct conv_backend *backend = backend_conv(&s, pass);
 
@@ -92,14 +74,14 @@ static size_t conv_prepared_floats(const struct network *network, const struct n
 }
 
 static void conv_prepare(const struct network *network, const struct node *node, bool backward, float *prepared) {
-    const struct conv_shape s = conv_shape(network, node);
+    const struct conv_shape s = conv_shape_of(network, node);
     const enum conv_pass pass = backward ? CONV_BACKWARD_DATA : CONV_FORWARD;
 
     backend_conv(&s, pass)->prepare(&s, pass, network->values[node->inputs[1]].data, prepared);
 }
 
 static void conv_forward(const struct op_args *args) {
-    const struct conv_shape s = conv_shape(args->network, args->node);
+    const struct conv_shape s = conv_shape_of(args->network, args->node);
     const float *bias = op_has_input(args->node, 2) ? args->in[2] : NULL;
 
     backend_conv(&s, CONV_FORWARD)
@@ -108,7 +90,7 @@ static void conv_forward(const struct op_args *args) {
 }
 
 static void conv_backward(const struct op_args *args) {
-    const struct conv_shape s = conv_shape(args->network, args->node);
+    const struct conv_shape s = conv_shape_of(args->network, args->node);
     const size_t n = conv_samples(args->network, args->node, args->n);
 
     if (args->din[0] != NULL) {

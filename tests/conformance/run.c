@@ -19,6 +19,7 @@
 #include "server/nn/engine.h"
 #include "server/onnx/onnx_model.h"
 #include "server/onnx/onnx_tensor.h"
+#include "tests/support/near.h"
 
 enum { PATH_SIZE = 4096, LIST_MAX = 4096, FILE_BYTES_MAX = 1 << 30 };
 
@@ -71,18 +72,6 @@ static enum status read_tensor(const char *folder, const char *name, struct aren
     return status;
 }
 
-static double compare(const float *got, const float *expected, size_t count) {
-    double scale = 1e-6, worst = 0;
-    for (size_t i = 0; i < count; i++) {
-        scale = fmax(scale, fabs((double)expected[i]));
-    }
-    for (size_t i = 0; i < count; i++) {
-        double error = fabs((double)got[i] - (double)expected[i]) / scale;
-        worst = error <= worst ? worst : error; /* a NaN becomes the worst */
-    }
-    return worst;
-}
-
 static enum status run_model(const struct onnx_model *model, struct pool *pool, const struct onnx_constant *x,
                              const struct onnx_constant *y, double *difference, struct error *error) {
     const struct network *network = onnx_model_network(model);
@@ -103,7 +92,7 @@ static enum status run_model(const struct onnx_model *model, struct pool *pool, 
         status = engine_run(engine, &run, error);
     }
     if (status == STATUS_OK) {
-        *difference = compare(logits, y->floats, y->count);
+        *difference = near_apart(logits, y->floats, y->count);
     }
     engine_free(engine);
     mem_free(logits);

@@ -23,6 +23,7 @@
 #include "server/onnx/onnx_model.h"
 #include "server/onnx/onnx_tensor.h"
 #include "server/prune/fold.h"
+#include "tests/support/near.h"
 
 enum { PATH_SIZE = 4096, FILE_BYTES_MAX = 1 << 30 };
 /* Where a ReLU reads a number near 0, rounding decides which way its gradient goes: a share of 1e-5 of them is 3e-3 of its length. */
@@ -89,18 +90,6 @@ static enum status run_logits(struct subject *s, const struct network *network, 
     }
     engine_free(engine);
     return status;
-}
-
-static double compare(const float *got, const float *expected, size_t count) {
-    double scale = 1e-6, worst = 0;
-    for (size_t i = 0; i < count; i++) {
-        scale = fmax(scale, fabs((double)expected[i]));
-    }
-    for (size_t i = 0; i < count; i++) {
-        double error = fabs((double)got[i] - (double)expected[i]) / scale;
-        worst = error <= worst ? worst : error; /* a NaN becomes the worst */
-    }
-    return worst;
 }
 
 static enum status write_file(struct subject *s, const char *name, const void *bytes, size_t length) {
@@ -180,7 +169,7 @@ static enum status check_fold(struct subject *s, double *difference) {
         status = run_logits(s, onnx_model_network(s->folded), s->x.floats, false, folded);
     }
     if (status == STATUS_OK) {
-        *difference = compare(folded, masked, count);
+        *difference = near_apart(folded, masked, count);
     }
     mem_free(masked);
     mem_free(folded);
