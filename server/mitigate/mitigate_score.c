@@ -1,4 +1,8 @@
-/* The reward function and the front of masks. */
+/* The reward function and the front of masks.
+ *
+ * Most masks of a search are plainly worse than one that is known, and a third of the images is enough to see it. So a mask is run
+ * over a first block of images; if a mask on the front beats it there by more than chance explains, in a paired test image
+ * by image, it is not run over the rest and its reward is estimated by the difference. */
 #include "server/mitigate/mitigate_score.h"
 
 #include <math.h>
@@ -6,104 +10,90 @@
 
 #include "common/mem.h"
 #include "server/mitigate/checkpoint.h"
+#include "server/mitigate/score_block.h"
 #include "server/nn/backend.h"
-#include "server/nn/loss.h"
-#include "server/nn/prefix_cache.h"
 
 enum {
     FRONT_MAX = 48,
-    TRIGGERED_MAX = 2,       /* triggered images of an evaluation, in units of the clean ones */
-    EACH_MIN = 16,           /* images of each trigger, however many there are */
-    PREFIX_BYTES = 256 << 20 /* for activations that masks share */
+    TRIGGERED_MAX = 2, /* triggered images of an evaluation, in units of the clean ones */
+    EACH_MIN = 16,     /* images of each trigger, however many there are */
+    FIRST_PART = 5,
+    FIRST_MIN = 24,          /* clean images; with fewer samples there is one block only */
+    PREFIX_BYTES = 128 << 20 /* for activations that masks share, a block */
 };
+/* Standard errors of the mean difference beyond which a mask counts as beaten. */
+static const double BEATEN = 2.0;
 
-/* Nats. By how much bf16 may be wrong in a reward or a KL: 4 times what the first mask of a search shows (about 1e-3 on the
- * zoo's models), at least this. */
-static const double SLACK_MIN = 0.01;
+enum { FIRST, REST, BLOCKS };
 
 struct score {
     struct job *job;
-    size_t samples;                /* score samples */
-    size_t bank_count;             /* triggers in `images` */
-    size_t each;                   /* samples that each trigger of the bank is put on */
-    float *images;                 /* (samples + bank_count * each, C, H, W): clean, then each trigger's */
-    float *p0;                     /* (samples + bank_count * each, K): what is wanted of each image */
-    float *logits;                 /* like p0 */
-    float *mask;                   /* (units) */
-    struct prefix_cache *prefixes; /* over `images` */
+    struct score_block blocks[BLOCKS]; /* REST may have no images */
+    float *mask;                       /* (units) */
+    void *record;                      /* what the checkpoint keeps of an evaluation */
     size_t evaluations;
-    double slack; /* nats; 0 before the first mask */
     struct score_entry front[FRONT_MAX];
+    float *front_kl[FRONT_MAX]; /* (images of the first block) as the ranking saw them */
     size_t front_count;
 };
 
-static size_t image_count(const struct score *s) {
-    return s->samples + s->bank_count * s->each;
+static size_t first_count(const struct score *s) {
+    return s->blocks[FIRST].clean + s->blocks[FIRST].triggered;
 }
 
-/* A step through the samples that visits all before it repeats, and soon all classes, however the samples are ordered. */
-static size_t stride_of(size_t samples) {
-    size_t stride = samples * 5 / 8 + 1;
-    for (;; stride++) {
-        size_t a = stride, b = samples;
-        while (b != 0) {
-            const size_t rest = a % b;
-            a = b;
-            b = rest;
-        }
-        if (a == 1) {
-            return stride;
-        }
-    }
+static void entry_free(struct score *s, size_t i) {
+    mem_free(s->front[i].bits);
+    mem_free(s->front_kl[i]);
 }
 
-/* One image: clean, or triggered by w, and what is wanted of it. */
-static void make_image(struct score *s, size_t row, size_t sample, const struct trigger *trigger) {
-    const struct job *job = s->job;
-    const size_t floats = job->image_floats, classes = job->info.classes, index = job->split->score[sample];
-    const float *clean = job->images + index * floats;
-    if (trigger == NULL) {
-        memcpy(s->images + row * floats, clean, floats * sizeof *clean);
-    } else {
-        trigger_apply(trigger, &job->range, clean, s->images + row * floats);
+/* What is kept of an evaluation: whether it was beaten, its parts, and the first block's divergences behind them. */
+struct record {
+    uint64_t beaten;
+    struct score_parts parts;
+};
+
+static size_t record_size(const struct score *s) {
+    return sizeof(struct record) + first_count(s) * sizeof(float);
+}
+
+static float *record_kl(const struct score *s) {
+    return (float *)((char *)s->record + sizeof(struct record));
+}
+
+static void free_blocks(struct score *s) {
+    for (size_t b = 0; b < BLOCKS; b++) {
+        score_block_free(&s->blocks[b]);
     }
-    memcpy(s->p0 + row * classes, job->p0 + index * classes, classes * sizeof *s->p0);
+    mem_free(s->record);
+    s->record = NULL;
 }
 
 /* A large bank is put on a part of the samples each, so that an evaluation costs at most 1 + TRIGGERED_MAX runs of the samples. */
-static enum status make_images(struct score *s, struct error *error) {
+static enum status make_blocks(struct score *s, struct error *error) {
     const struct job *job = s->job;
-    const struct exposure *exposure = job->exposure;
-    const size_t classes = job->info.classes;
-    if (s->samples == 0) {
+    const size_t samples = job->split->score_count, bank = job->exposure->bank_count;
+    if (samples == 0) {
         return error_set(error, STATUS_INVALID, NULL, "failed to score masks: got no score samples, expected some");
     }
-    s->bank_count = exposure->bank_count;
-    s->each = s->samples;
-    if (s->bank_count > TRIGGERED_MAX) {
-        const size_t share = (TRIGGERED_MAX * s->samples + s->bank_count - 1) / s->bank_count;
-        s->each = share < EACH_MIN ? (EACH_MIN < s->samples ? EACH_MIN : s->samples) : share;
+    size_t each = samples;
+    if (bank > TRIGGERED_MAX) {
+        const size_t share = (TRIGGERED_MAX * samples + bank - 1) / bank;
+        each = share < EACH_MIN ? (EACH_MIN < samples ? EACH_MIN : samples) : share;
     }
-    prefix_cache_free(s->prefixes);
-    s->prefixes = NULL;
-    mem_free(s->images);
-    mem_free(s->logits);
-    mem_free(s->p0);
-    s->images = mem_alloc(image_count(s) * job->image_floats, sizeof *s->images);
-    s->logits = mem_alloc(image_count(s) * classes, sizeof *s->logits);
-    s->p0 = mem_alloc(image_count(s) * classes, sizeof *s->p0);
-    if (s->images == NULL || s->logits == NULL || s->p0 == NULL) {
-        return error_no_memory(error, "the scoring images");
+    const bool split = samples / FIRST_PART >= FIRST_MIN;
+    const size_t clean = split ? samples / FIRST_PART : samples;
+    const size_t of_each = split ? (each + FIRST_PART - 1) / FIRST_PART : each;
+    const struct score_range first = {0, clean, each, 0, of_each}, rest = {clean, samples, each, of_each, each};
+    free_blocks(s);
+    enum status status = score_block_make(job, &first, PREFIX_BYTES, &s->blocks[FIRST], error);
+    if (status == STATUS_OK && split) {
+        status = score_block_make(job, &rest, PREFIX_BYTES, &s->blocks[REST], error);
     }
-    for (size_t i = 0; i < s->samples; i++) {
-        make_image(s, i, i, NULL);
+    if (status == STATUS_OK) {
+        s->record = mem_calloc(record_size(s), 1);
+        status = s->record == NULL ? error_no_memory(error, "the score") : STATUS_OK;
     }
-    const size_t stride = stride_of(s->samples);
-    for (size_t row = 0; row < s->bank_count * s->each; row++) {
-        const size_t sample = s->each == s->samples ? row % s->samples : row * stride % s->samples;
-        make_image(s, s->samples + row, sample, exposure->bank[row / s->each]);
-    }
-    return prefix_cache_new(job->forward, image_count(s), PREFIX_BYTES, &s->prefixes, error);
+    return status;
 }
 
 enum status score_new(struct job *job, struct score **out, struct error *error) {
@@ -112,22 +102,14 @@ enum status score_new(struct job *job, struct score **out, struct error *error) 
         return error_no_memory(error, "the score");
     }
     s->job = job;
-    s->samples = job->split->score_count;
     s->mask = mem_alloc(job->units->unit_count, sizeof *s->mask);
-    enum status status = STATUS_OK;
-    if (s->mask == NULL) {
-        status = error_no_memory(error, "the score");
-        goto fail;
-    }
-    status = make_images(s, error);
+    const enum status status = s->mask == NULL ? error_no_memory(error, "the score") : make_blocks(s, error);
     if (status != STATUS_OK) {
-        goto fail;
+        score_free(s);
+        return status;
     }
     *out = s;
     return STATUS_OK;
-fail:
-    score_free(s);
-    return status;
 }
 
 void score_free(struct score *s) {
@@ -135,18 +117,15 @@ void score_free(struct score *s) {
         return;
     }
     for (size_t i = 0; i < s->front_count; i++) {
-        mem_free(s->front[i].bits);
+        entry_free(s, i);
     }
-    prefix_cache_free(s->prefixes);
-    mem_free(s->images);
-    mem_free(s->logits);
-    mem_free(s->p0);
+    free_blocks(s);
     mem_free(s->mask);
     mem_free(s);
 }
 
 /* Inserts into the front, which stays sorted by falling reward; dominated entries go. An allocation failure only loses an entry. */
-static void front_insert(struct score *s, const uint8_t *bits, const struct score_parts *parts) {
+static void front_insert(struct score *s, const uint8_t *bits, const struct score_parts *parts, const float *kl) {
     const size_t units = s->job->units->unit_count;
     for (size_t i = 0; i < s->front_count; i++) {
         if (s->front[i].parts.reward >= parts->reward && s->front[i].parts.clean_kl <= parts->clean_kl) {
@@ -154,135 +133,180 @@ static void front_insert(struct score *s, const uint8_t *bits, const struct scor
         }
     }
     uint8_t *copy = mem_dup(bits, units);
-    if (copy == NULL) {
+    float *kl_copy = mem_dup(kl, first_count(s) * sizeof *kl);
+    if (copy == NULL || kl_copy == NULL) {
+        mem_free(copy);
+        mem_free(kl_copy);
         return;
     }
     size_t kept = 0, at = 0;
     for (size_t i = 0; i < s->front_count; i++) {
         if (s->front[i].parts.reward <= parts->reward && s->front[i].parts.clean_kl >= parts->clean_kl) {
-            mem_free(s->front[i].bits);
+            entry_free(s, i);
         } else {
+            s->front_kl[kept] = s->front_kl[i];
             s->front[kept++] = s->front[i];
         }
     }
     if (kept == FRONT_MAX) {
-        mem_free(s->front[--kept].bits);
+        entry_free(s, --kept);
     }
     while (at < kept && s->front[at].parts.reward >= parts->reward) {
         at++;
     }
     memmove(&s->front[at + 1], &s->front[at], (kept - at) * sizeof s->front[0]);
+    memmove(&s->front_kl[at + 1], &s->front_kl[at], (kept - at) * sizeof s->front_kl[0]);
     s->front[at] = (struct score_entry){*parts, copy};
+    s->front_kl[at] = kl_copy;
     s->front_count = kept + 1;
 }
 
-/* rank: in bf16, if that is how this machine ranks. */
-static enum status compute(struct score *s, const float *mask, const float *fill, bool rank, struct score_parts *parts,
-                           struct error *error) {
-    const struct job *job = s->job;
-    const size_t classes = job->info.classes, triggered = s->bank_count * s->each;
-    const struct engine_run run = {.count = s->samples + triggered,
-                                   .input = s->images,
-                                   .mask = mask,
-                                   .fill = fill,
-                                   .logits = s->logits,
-                                   .rank = rank,
-                                   .cancel = job_cancel(job)};
-    const enum status status =
-        rank ? engine_run(job->forward, &run, error) : prefix_cache_run(s->prefixes, &run, error);
-    if (status != STATUS_OK) {
-        return status;
+/* The mean of so many divergences; 0 of none. */
+static double mean_of(const float *kl, size_t count) {
+    double sum = 0.0;
+    for (size_t i = 0; i < count; i++) {
+        sum += (double)kl[i];
     }
-    parts->clean_kl = loss_kl(s->samples, classes, s->p0, s->logits, 0.0F, NULL) / (double)s->samples;
-    parts->trigger_kl = 0.0;
-    if (triggered > 0) {
-        const size_t first = s->samples * classes;
-        parts->trigger_kl =
-            loss_kl(triggered, classes, s->p0 + first, s->logits + first, 0.0F, NULL) / (double)triggered;
-    }
-    parts->reward = -parts->clean_kl - job->parameters.trigger_weight * parts->trigger_kl;
-    return STATUS_OK;
+    return count > 0 ? sum / (double)count : 0.0;
 }
 
-enum status score_repaired(struct score *s, const float *mask, const float *fill, struct score_parts *parts,
-                           struct error *error) {
-    struct checkpoint *checkpoint = s->job->checkpoint;
-    const size_t bytes = s->job->units->unit_count * sizeof *mask;
-    char key[DIGEST_HEX_SIZE];
-    if (checkpoint == NULL) {
-        return compute(s, mask, fill, false, parts, error);
-    }
-    struct digest *digest = digest_new();
-    if (digest == NULL) {
-        return error_no_memory(error, "a score's key");
-    }
-    digest_update(digest, &s->bank_count, sizeof s->bank_count);
-    digest_update(digest, mask, bytes);
-    digest_update(digest, fill, bytes);
-    digest_finish(digest, key);
-    digest_free(digest);
-    if (checkpoint_recall(checkpoint, CHECKPOINT_SCORE, key, parts, sizeof *parts)) {
-        return STATUS_OK;
-    }
-    const enum status status = compute(s, mask, fill, false, parts, error);
-    if (status == STATUS_OK) {
-        checkpoint_keep(checkpoint, CHECKPOINT_SCORE, key, parts, sizeof *parts);
-    }
-    return status;
+static double reward_of(const struct score *s, double clean_kl, double trigger_kl) {
+    return -clean_kl - s->job->parameters.trigger_weight * trigger_kl;
 }
 
-/* Whether a mask on the front is better than this one by more than the error of bf16. */
-static bool clearly_beaten(const struct score *s, const struct score_parts *ranked) {
+/* The parts from what the blocks saw last. */
+static struct score_parts sum_up(const struct score *s) {
+    double clean = 0.0, triggered = 0.0;
+    size_t clean_count = 0, triggered_count = 0;
+    for (size_t b = 0; b < BLOCKS; b++) {
+        const struct score_block *block = &s->blocks[b];
+        clean += mean_of(block->kl, block->clean) * (double)block->clean;
+        clean_count += block->clean;
+        triggered += mean_of(block->kl + block->clean, block->triggered) * (double)block->triggered;
+        triggered_count += block->triggered;
+    }
+    struct score_parts parts = {.clean_kl = clean / (double)clean_count};
+    parts.trigger_kl = triggered_count > 0 ? triggered / (double)triggered_count : 0.0;
+    parts.reward = reward_of(s, parts.clean_kl, parts.trigger_kl);
+    return parts;
+}
+
+/* Mean and squared standard error of a - b. */
+static void difference(const float *a, const float *b, size_t count, double *mean, double *error2) {
+    double sum = 0.0, squares = 0.0;
+    for (size_t i = 0; i < count; i++) {
+        const double d = (double)a[i] - (double)b[i];
+        sum += d;
+        squares += d * d;
+    }
+    *mean = count > 0 ? sum / (double)count : 0.0;
+    *error2 = count > 1 ? (squares - sum * *mean) / ((double)count * (double)(count - 1)) : 0.0;
+}
+
+/* Whether a mask on the front is better than one with these divergences on the first block, in reward beyond chance and in clean
+ * KL; the beaten one's parts are then that mask's plus the differences. */
+static bool is_beaten(const struct score *s, const float *kl, struct score_parts *parts) {
+    const struct score_block *first = &s->blocks[FIRST];
+    const double weight = s->job->parameters.trigger_weight;
     for (size_t i = 0; i < s->front_count; i++) {
-        const struct score_parts *other = &s->front[i].parts;
-        if (other->reward >= ranked->reward + s->slack && other->clean_kl <= ranked->clean_kl - s->slack) {
+        double clean, clean_error2, triggered, triggered_error2;
+        difference(kl, s->front_kl[i], first->clean, &clean, &clean_error2);
+        difference(kl + first->clean, s->front_kl[i] + first->clean, first->triggered, &triggered, &triggered_error2);
+        const double worse = clean + weight * triggered;
+        if (clean >= 0.0 && worse > 0.0 && worse > BEATEN * sqrt(clean_error2 + weight * weight * triggered_error2)) {
+            const struct score_parts *other = &s->front[i].parts;
+            *parts = (struct score_parts){other->clean_kl + clean, fmax(0.0, other->trigger_kl + triggered), 0.0};
+            parts->reward = other->reward - worse;
             return true;
         }
     }
     return false;
 }
 
-/* The first mask of a search is scored both ways: how far bf16 is off here. */
-static void measure_slack(struct score *s, const struct score_parts *ranked, const struct score_parts *exact) {
-    const double off = 4.0 * fmax(fabs(ranked->reward - exact->reward), fabs(ranked->clean_kl - exact->clean_kl));
-    s->slack = fmax(off, SLACK_MIN);
+/* The first block, in the precision that this machine ranks in; then, unless it is beaten there, all in f32. */
+static enum status evaluate(struct score *s, const float *mask, const float *fill, bool may_stop, struct record *record,
+                            float *kl, struct error *error) {
+    struct score_block *first = &s->blocks[FIRST], *rest = &s->blocks[REST];
+    const bool ranks = may_stop && backend_ranks_in_bf16();
+    enum status status = score_block_run(first, mask, fill, ranks, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
+    memcpy(kl, first->kl, first_count(s) * sizeof *kl);
+    record->beaten = may_stop && rest->clean > 0 && is_beaten(s, kl, &record->parts);
+    if (record->beaten) {
+        return STATUS_OK;
+    }
+    status = ranks ? score_block_run(first, mask, fill, false, error) : STATUS_OK;
+    if (status == STATUS_OK && rest->clean > 0) {
+        status = score_block_run(rest, mask, fill, false, error);
+    }
+    if (status == STATUS_OK) {
+        record->parts = sum_up(s);
+    }
+    return status;
 }
 
-/* Where masks are ranked in bf16, one that is clearly beaten keeps that score: it enters no front and, its reward being below
- * that of a mask scored in f32, wins against nothing that matters. All others are scored in f32. */
-enum status score_mask(struct score *s, const uint8_t *bits, struct score_parts *parts, struct error *error) {
-    const bool ranks = backend_ranks_in_bf16();
-    const float *fill = s->job->stats0->mean;
-    struct score_parts ranked = {0};
-    enum status status = STATUS_OK;
+/* evaluate() by way of the checkpoint; the outcome is in s->record. */
+static enum status recall_or_evaluate(struct score *s, const float *mask, const float *fill, bool may_stop,
+                                      struct error *error) {
+    struct checkpoint *checkpoint = s->job->checkpoint;
+    const size_t bytes = s->job->units->unit_count * sizeof *mask, bank_count = s->job->exposure->bank_count;
+    char key[DIGEST_HEX_SIZE];
+    if (checkpoint == NULL) {
+        return evaluate(s, mask, fill, may_stop, s->record, record_kl(s), error);
+    }
+    struct digest *digest = digest_new();
+    if (digest == NULL) {
+        return error_no_memory(error, "a score's key");
+    }
+    digest_update(digest, &bank_count, sizeof bank_count);
+    digest_update(digest, &may_stop, sizeof may_stop);
+    digest_update(digest, mask, bytes);
+    digest_update(digest, fill, bytes);
+    digest_finish(digest, key);
+    digest_free(digest);
+    if (checkpoint_recall(checkpoint, CHECKPOINT_SCORE, key, s->record, record_size(s))) {
+        return STATUS_OK;
+    }
+    const enum status status = evaluate(s, mask, fill, may_stop, s->record, record_kl(s), error);
+    if (status == STATUS_OK) {
+        checkpoint_keep(checkpoint, CHECKPOINT_SCORE, key, s->record, record_size(s));
+    }
+    return status;
+}
 
+enum status score_repaired(struct score *s, const float *mask, const float *fill, struct score_parts *parts,
+                           struct error *error) {
+    const enum status status = recall_or_evaluate(s, mask, fill, false, error);
+    if (status == STATUS_OK) {
+        *parts = ((const struct record *)s->record)->parts;
+    }
+    return status;
+}
+
+enum status score_mask(struct score *s, const uint8_t *bits, struct score_parts *parts, struct error *error) {
     job_mask_from_bits(s->job->units->unit_count, bits, s->mask);
-    if (ranks) {
-        status = compute(s, s->mask, fill, true, &ranked, error);
-        if (status == STATUS_OK && s->slack > 0.0 && clearly_beaten(s, &ranked)) {
-            *parts = ranked;
-            s->evaluations++;
-            return STATUS_OK;
-        }
-    }
+    const enum status status = recall_or_evaluate(s, s->mask, s->job->stats0->mean, true, error);
     if (status == STATUS_OK) {
-        status = score_repaired(s, s->mask, fill, parts, error);
-    }
-    if (status == STATUS_OK) {
-        if (ranks && s->slack <= 0.0) {
-            measure_slack(s, &ranked, parts);
-        }
+        const struct record *record = s->record;
+        *parts = record->parts;
         s->evaluations++;
-        front_insert(s, bits, parts);
+        if (!record->beaten) {
+            front_insert(s, bits, parts, record_kl(s));
+        }
     }
     return status;
 }
 
 enum status score_refresh(struct score *s, struct error *error) {
-    enum status status = make_images(s, error);
+    enum status status = make_blocks(s, error);
     struct score_entry old[FRONT_MAX];
     const size_t count = s->front_count;
     memcpy(old, s->front, count * sizeof old[0]);
+    for (size_t i = 0; i < count; i++) {
+        mem_free(s->front_kl[i]);
+    }
     s->front_count = 0;
     for (size_t i = 0; i < count; i++) {
         struct score_parts parts;

@@ -22,8 +22,8 @@ void score_free(struct score *score);
 /* After the bank has changed: the triggered images are made anew, the front is scored again. Costs evaluations. */
 enum status score_refresh(struct score *score, struct error *error);
 
-/* One evaluation: bits (units), 1 = pruned. Where this machine ranks in bf16, a mask that another one on the front clearly beats
- * gets a score of that accuracy; every other one, and so the best, is scored in f32. */
+/* One evaluation: bits (units), 1 = pruned. A mask that another one on the front clearly beats on a third of the images (in bf16, where
+ * this machine ranks in it) gets an estimate below that one's reward; every other one, and so the best, is scored on all in f32. */
 enum status score_mask(struct score *score, const uint8_t *bits, struct score_parts *parts, struct error *error);
 /* As score_mask() for a network that is also retuned: mask and fill (units). No evaluation of the search, no entry of the front. */
 enum status score_repaired(struct score *score, const float *mask, const float *fill, struct score_parts *parts,
