@@ -252,6 +252,7 @@ FUZZ_MODULE_onnx := onnx
 FUZZ_MODULE_npy := data
 FUZZ_MODULE_samples := data
 FUZZ_MODULE_headers := api
+FUZZ_MODULE_request := api
 FUZZ_MODULE_job_request := api
 FUZZ_MODULE_message := jobs
 FUZZ_MODULE_config := app

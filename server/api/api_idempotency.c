@@ -38,6 +38,22 @@ static void mix(struct api_task *task, const char *sha256) {
     digest_bytes(both, strlen(both), task->fingerprint);
 }
 
+enum status api_idempotency_key_check(const char *key, struct error *error) {
+    size_t length = strlen(key);
+
+    if (length == 0 || length >= STORE_IDEMPOTENCY_KEY_SIZE) {
+        return error_set(error, STATUS_INVALID, NULL, "failed to read Idempotency-Key: expected 1 to %d characters",
+                         STORE_IDEMPOTENCY_KEY_SIZE - 1);
+    }
+    for (const char *at = key; *at != '\0'; at++) {
+        if (*at < 0x21 || *at > 0x7e) {
+            return error_set(error, STATUS_INVALID, NULL,
+                             "failed to read Idempotency-Key: expected visible ASCII characters");
+        }
+    }
+    return STATUS_OK;
+}
+
 bool api_idempotency_read(struct http_request *request, struct api_task *task) {
     const char *key = http_request_header(request, "Idempotency-Key");
     struct error error = {0};
@@ -48,19 +64,9 @@ bool api_idempotency_read(struct http_request *request, struct api_task *task) {
     if (key == NULL || strcmp(http_request_method(request), "POST") != 0) {
         return true;
     }
-    if (key[0] == '\0' || strlen(key) >= sizeof(task->idempotency_key)) {
-        error_set(&error, STATUS_INVALID, NULL, "failed to read Idempotency-Key: expected 1 to %d characters",
-                  STORE_IDEMPOTENCY_KEY_SIZE - 1);
+    if (api_idempotency_key_check(key, &error) != STATUS_OK) {
         api_reply_malformed(request, &error);
         return false;
-    }
-    for (const char *at = key; *at != '\0'; at++) {
-        if (*at < 0x21 || *at > 0x7e) {
-            error_set(&error, STATUS_INVALID, NULL,
-                      "failed to read Idempotency-Key: expected visible ASCII characters");
-            api_reply_malformed(request, &error);
-            return false;
-        }
     }
     if (!digest_target(request, task)) {
         error_no_memory(&error, "the fingerprint of the request");

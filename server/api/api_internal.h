@@ -124,6 +124,8 @@ enum status api_room_check(struct api *api, uint64_t bytes, struct error *error)
 
 /* --- idempotency keys (api_idempotency.c) --- */
 
+/* Whether a key is 1 to STORE_IDEMPOTENCY_KEY_SIZE - 1 visible characters; STATUS_INVALID. Pure. */
+enum status api_idempotency_key_check(const char *key, struct error *error);
 /* Loop thread: the key of a POST into the task; false after replying that it is malformed. */
 bool api_idempotency_read(struct http_request *request, struct api_task *task);
 /* Helper thread, for tasks with a key: true if the work is to be done; else the task has its answer. */

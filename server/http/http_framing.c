@@ -1,5 +1,5 @@
-/* Framing checks. libmicrohttpd 0.9.75 takes a request with two lengths, folds lines into the wrong field and cuts a
- * value at a NUL; a proxy in front may read the same bytes as two requests. So such requests are refused whole. */
+/* Framing checks. libmicrohttpd 0.9.75 takes a request with two lengths, folds lines into the wrong field, ends lines at
+ * a bare CR or LF and cuts a value at a NUL; a proxy in front may read the same bytes as two requests. So such requests are refused whole. */
 #include "server/http/http_framing.h"
 
 #include <string.h>
@@ -42,14 +42,12 @@ static bool value_follows_name(const struct http_field *field) {
     return at == field->value;
 }
 
-/* After the value: its line end (one or two bytes, now NUL), then the next name, or the empty line that ends the fields. */
+/* After the value: CR and LF, now both NUL, then the next name, or the empty line that ends the fields. The parser also ends a line at a
+ * bare LF or CR, which others read as a part of the value: only one byte is NUL then. */
 static bool line_ends_after_value(const struct http_field *field, const struct http_field *next) {
     const char *end = field->value + field->value_length;
 
-    if (next == NULL) {
-        return end[0] == '\0' && (end[1] == '\0' || end[1] == '\r' || end[1] == '\n');
-    }
-    return next->name == end + 1 || (next->name == end + 2 && end[1] == '\0');
+    return end[0] == '\0' && end[1] == '\0' && (next == NULL || next->name == end + 2);
 }
 
 static enum status check_field(const struct http_field *field, const struct http_field *next, struct error *error) {
@@ -66,9 +64,10 @@ static enum status check_field(const struct http_field *field, const struct http
                          field->name);
     }
     if (!line_ends_after_value(field, next)) {
-        return error_set(error, STATUS_INVALID, NULL,
-                         "failed to read the header fields: got a NUL byte or a folded line after field %s",
-                         field->name);
+        return error_set(
+            error, STATUS_INVALID, NULL,
+            "failed to read the header fields: got a NUL byte, a folded line, a bare CR or a bare LF after field %s",
+            field->name);
     }
     return STATUS_OK;
 }

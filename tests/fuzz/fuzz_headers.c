@@ -1,8 +1,12 @@
 /* Header fields and request targets that are parsed by us: the first byte chooses, the rest is the text. */
+#include <stdio.h>
 #include <string.h>
 
 #include "common/mem.h"
+#include "common/parse.h"
+#include "server/api/api_internal.h"
 #include "server/api/content_digest.h"
+#include "server/api/upload_checksum.h"
 #include "server/http/http_framing.h"
 #include "server/http/http_range.h"
 #include "server/http/http_uri.h"
@@ -42,6 +46,57 @@ static void check_range(const char *text) {
     }
 }
 
+/* Upload-Length and Upload-Offset: what is taken must be what was written, but for zeros in front. */
+static void check_number(const char *text) {
+    char again[32];
+    uint64_t value = 0;
+    if (!parse_u64(text, INT64_MAX, &value)) {
+        return;
+    }
+    (void)snprintf(again, sizeof again, "%llu", (unsigned long long)value);
+    text += strspn(text, "0");
+    if (value > INT64_MAX || strcmp(again, *text != '\0' ? text : "0") != 0) {
+        __builtin_trap();
+    }
+}
+
+/* The value of a key, into rooms of exactly the size that is said. */
+static void check_metadata(const char *text) {
+    static const size_t sizes[] = {1, 16, 300};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        struct error error = {0};
+        char *room = mem_alloc(sizes[i], 1);
+        if (room == NULL) {
+            return;
+        }
+        enum status status = upload_metadata_get(text, "kind", room, sizes[i], &error);
+        if (strnlen(room, sizes[i]) == sizes[i] || (status != STATUS_OK && room[0] != '\0')) {
+            __builtin_trap();
+        }
+        mem_free(room);
+    }
+}
+
+static void check_checksum(const char *text) {
+    struct upload_checksum *checksum = NULL;
+    struct error error = {0};
+    if (upload_checksum_new(text, &checksum, &error) == STATUS_OK) {
+        upload_checksum_update(checksum, text, strlen(text));
+        (void)upload_checksum_finish(checksum, &error);
+    } else if (error.status == STATUS_OK) {
+        __builtin_trap();
+    }
+    upload_checksum_free(checksum);
+}
+
+static void check_key(const char *text) {
+    struct error error = {0};
+    if (api_idempotency_key_check(text, &error) == STATUS_OK &&
+        (text[0] == '\0' || strlen(text) >= STORE_IDEMPOTENCY_KEY_SIZE || strpbrk(text, " \t\r\n\x7f") != NULL)) {
+        __builtin_trap();
+    }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     struct http_uri uri;
     struct error error = {0};
@@ -54,26 +109,40 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
         return 0;
     }
     memcpy(text, bytes + 1, length - 1);
-    switch (bytes[0] % 5) {
-    case 0:
+    switch (bytes[0]) {
+    case 'r':
         check_range(text);
         break;
-    case 1:
+    case 'e':
         (void)http_etag_matches(text, "\"abc\"");
         (void)http_if_match_holds(text, "\"abc\"");
         (void)http_if_range_holds(text, "\"abc\"");
         break;
-    case 2:
+    case 'u':
         if (http_uri_parse(text, &uri, &error) == STATUS_OK &&
             (uri.path[0] != '/' || strlen(uri.path) >= HTTP_PATH_SIZE)) {
             __builtin_trap();
         }
         break;
-    case 3:
+    case 'd':
         (void)content_digest_read(text, digest, &error);
         break;
-    default:
+    case 'f':
         check_framing(text, length - 1);
+        break;
+    case 'n':
+        check_number(text);
+        break;
+    case 'm':
+        check_metadata(text);
+        break;
+    case 'c':
+        check_checksum(text);
+        break;
+    case 'k':
+        check_key(text);
+        break;
+    default: /* nothing of ours */
         break;
     }
     mem_free(text);
