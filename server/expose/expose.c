@@ -141,7 +141,8 @@ static enum status read_dictionary(struct race *race, const struct dictionary_fi
         enum status status =
             trigger_new_entry(race->family, t, finds[t].entry, race->data->range, &cell->trigger, error);
         if (status == STATUS_OK) {
-            status = invert_measure(race->data, cell->trigger, &cell->trigger->loss, &cell->trigger->success, error);
+            status = invert_measure(race->data, cell->trigger, INVERT_MEASURE, &cell->trigger->loss,
+                                    &cell->trigger->success, error);
         }
         if (status != STATUS_OK) {
             return status;

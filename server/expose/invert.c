@@ -10,8 +10,6 @@
 #include "server/nn/loss.h"
 #include "server/nn/optim.h"
 
-enum { MEASURE_MAX = 256 };
-
 struct chunk_sum {
     double loss;
     size_t hits;
@@ -25,7 +23,7 @@ struct inversion {
     size_t batch, steps;
     size_t *eligible; /* (eligible_count): samples of other classes, reshuffled when used up */
     size_t eligible_count, next;
-    size_t *picked;            /* (max(batch, MEASURE_MAX)) */
+    size_t *picked;            /* (batch) */
     struct chunk_sum *sums;    /* (chunks) */
     float *chunk_gradients;    /* (chunks, rendered_count) */
     float *rendered_gradient;  /* (rendered_count) */
@@ -133,15 +131,15 @@ enum status invert_logits(const struct invert_data *data, const struct trigger *
     return run_pass(&pass, logits, error);
 }
 
-enum status invert_measure(const struct invert_data *data, const struct trigger *trigger, double *loss, double *success,
-                           struct error *error) {
+enum status invert_measure(const struct invert_data *data, const struct trigger *trigger, size_t limit, double *loss,
+                           double *success, struct error *error) {
     size_t *picked = mem_alloc(data->count, sizeof *picked);
-    float *logits = mem_alloc(MEASURE_MAX * data->classes, sizeof *logits);
+    float *logits = mem_alloc(limit * data->classes, sizeof *logits);
     struct chunk_sum sum;
     struct pass pass = {.data = data, .trigger = trigger, .picked = picked, .sums = &sum};
     enum status status = picked == NULL || logits == NULL ? error_no_memory(error, "a trigger's measure") : STATUS_OK;
     if (status == STATUS_OK) {
-        status = invert_logits(data, trigger, MEASURE_MAX, picked, logits, &pass.count, error);
+        status = invert_logits(data, trigger, limit, picked, logits, &pass.count, error);
     }
     if (status == STATUS_OK) {
         pass.chunk = pass.count;
@@ -302,7 +300,7 @@ static enum status advance(struct inversion *v, size_t steps, struct error *erro
         status = step(v, error);
     }
     if (status == STATUS_OK) {
-        status = invert_measure(&v->data, v->trigger, &v->trigger->loss, &v->trigger->success, error);
+        status = invert_measure(&v->data, v->trigger, INVERT_MEASURE, &v->trigger->loss, &v->trigger->success, error);
     }
     if (status == STATUS_OK) {
         v->trigger->size = trigger_size(v->trigger, v->data.range);

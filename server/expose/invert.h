@@ -59,8 +59,10 @@ const struct trigger *inversion_trigger(const struct inversion *inversion); /* b
  * data->count) is the sample of row i. */
 enum status invert_logits(const struct invert_data *data, const struct trigger *trigger, size_t limit, size_t *picked,
                           float *logits, size_t *count, struct error *error);
-/* Loss and success of a trigger on up to 256 samples of the other classes, without changing it. */
-enum status invert_measure(const struct invert_data *data, const struct trigger *trigger, double *loss, double *success,
-                           struct error *error);
+/* Samples that tell a trigger's loss and success well enough. */
+enum { INVERT_MEASURE = 256 };
+/* Loss and success of a trigger on up to `limit` samples of the other classes, without changing it. */
+enum status invert_measure(const struct invert_data *data, const struct trigger *trigger, size_t limit, double *loss,
+                           double *success, struct error *error);
 
 #endif

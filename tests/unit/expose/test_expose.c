@@ -110,7 +110,7 @@ static void test_steps_make_the_trigger_better(void **state) {
     assert_true(inside > 0.5 * many->extent);
     double loss = 0.0, success = 0.0;
     struct error error = {0};
-    assert_int_equal(invert_measure(&w.data, many, &loss, &success, &error), STATUS_OK);
+    assert_int_equal(invert_measure(&w.data, many, INVERT_MEASURE, &loss, &success, &error), STATUS_OK);
     assert_true(loss == many->loss && success == many->success);
     trigger_free(few);
     trigger_free(many);
