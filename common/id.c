@@ -5,10 +5,10 @@
 #include <pthread.h>
 #include <sodium.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "common/clock.h"
+#include "common/text.h"
 
 enum { ULID_LENGTH = 26, ULID_BYTES = 16, TIME_BYTES = 6, PREFIX_MAX = 4 };
 
@@ -57,17 +57,24 @@ void id_make(const char *prefix, char out[ID_SIZE]) {
     char text[ULID_LENGTH + 1];
     next_ulid(ulid);
     /* 130 bits of text for 128 bits of value: the first character carries three bits only. */
-    for (int i = 0; i < ULID_LENGTH; i++) {
-        unsigned value = 0;
-        for (int bit = 0; bit < 5; bit++) {
-            int at = i * 5 + bit - 2;
-            unsigned one = at < 0 ? 0U : (unsigned)(ulid[at / 8] >> (7 - at % 8)) & 1U;
-            value = value << 1 | one;
+    uint64_t bits = 0;
+    unsigned count = 2;
+    char *at = text;
+    for (int i = 0; i < ULID_BYTES; i++) {
+        bits = bits << 8 | ulid[i];
+        for (count += 8; count >= 5; count -= 5) {
+            *at++ = ALPHABET[bits >> (count - 5) & 31U];
         }
-        text[i] = ALPHABET[value];
     }
-    text[ULID_LENGTH] = '\0';
-    (void)snprintf(out, ID_SIZE, "%.*s_%s", (int)PREFIX_MAX, prefix, text);
+    *at = '\0';
+    struct text whole;
+    char start[PREFIX_MAX + 1];
+    text_begin(&whole, start, sizeof start);
+    text_add(&whole, prefix);
+    text_begin(&whole, out, ID_SIZE);
+    text_add(&whole, start);
+    text_add(&whole, "_");
+    text_add(&whole, text);
 }
 
 bool id_is_valid(const char *text, const char *prefix) {

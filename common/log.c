@@ -1,5 +1,5 @@
-/* The log. A line is built in one bounded buffer on the stack and written with one write(2): no allocation, no lock,
- * and lines of several threads and processes on one pipe do not mix. What does not fit is cut off. */
+/* The log. A line is built in one bounded buffer and written with one write(2), alone or together with others: no allocation, no
+ * lock, and lines of several threads and processes on one pipe do not mix. What does not fit is cut off. */
 #include "common/log.h"
 
 #include <errno.h>
@@ -7,12 +7,16 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "common/clock.h"
+#include "common/text.h"
 
-/* Below PIPE_BUF (4096 on Linux), up to which a write to a pipe is one piece. */
-enum { LINE_MAX_BYTES = 4000, MESSAGE_MAX_BYTES = 3000 };
+/* A line is below PIPE_BUF (4096 on Linux), up to which a write to a pipe is one piece. */
+enum { LINE_MAX_BYTES = 4000, MESSAGE_MAX_BYTES = 3000, EVENT_MAX_BYTES = 64 };
+
+static const char TAIL[] = "\"}\n";
 
 static const char *const LEVEL_NAMES[] = {"error", "warn", "info", "debug"};
 
@@ -58,13 +62,13 @@ static size_t utf8_length(const unsigned char *text) {
 static size_t append_escaped(char *line, size_t at, size_t size, const char *text) {
     const unsigned char *in = (const unsigned char *)text;
     while (*in != '\0' && at + 7 < size) { /* the longest escape is six bytes */
-        if (*in == '"' || *in == '\\') {
+        if (*in >= 0x20 && *in < 0x7f && *in != '"' && *in != '\\') {
+            line[at++] = (char)*in++;
+        } else if (*in == '"' || *in == '\\') {
             line[at++] = '\\';
             line[at++] = (char)*in++;
         } else if (*in < 0x20 || *in == 0x7f) {
             at += (size_t)snprintf(line + at, size - at, "\\u%04x", (unsigned)*in++);
-        } else if (*in < 0x80) {
-            line[at++] = (char)*in++;
         } else {
             size_t length = utf8_length(in);
             if (length == 0) {
@@ -94,8 +98,32 @@ static void write_line(const char *line, size_t length) {
     }
 }
 
+static bool is_shown(enum log_level level) {
+    return level <= log_get_level() && (int)level >= 0 && level <= LOG_DEBUG;
+}
+
+/* The whole line; returns its length. */
+static size_t build_line(char line[LINE_MAX_BYTES], const char *time, enum log_level level, const char *event,
+                         const char *message) {
+    char name[EVENT_MAX_BYTES + 1];
+    struct text text;
+    text_begin(&text, name, sizeof name);
+    text_add(&text, event);
+    text_begin(&text, line, LINE_MAX_BYTES);
+    text_add(&text, "{\"time\":\"");
+    text_add(&text, time);
+    text_add(&text, "\",\"level\":\"");
+    text_add(&text, LEVEL_NAMES[level]);
+    text_add(&text, "\",\"event\":\"");
+    text_add(&text, name);
+    text_add(&text, "\",\"message\":\"");
+    size_t at = append_escaped(line, (size_t)(text.at - line), LINE_MAX_BYTES - sizeof TAIL, message);
+    memcpy(line + at, TAIL, sizeof TAIL);
+    return at + sizeof TAIL - 1;
+}
+
 void log_event(enum log_level level, const char *event, const char *format, ...) {
-    if (level > log_get_level() || (int)level < 0 || level > LOG_DEBUG) {
+    if (!is_shown(level)) {
         return;
     }
     int saved = errno;
@@ -110,11 +138,44 @@ void log_event(enum log_level level, const char *event, const char *format, ...)
     char line[LINE_MAX_BYTES];
     char time[CLOCK_RFC3339_SIZE];
     clock_rfc3339(clock_wall_ms(), time);
-    size_t at =
-        (size_t)snprintf(line, sizeof line, "{\"time\":\"%s\",\"level\":\"%s\",\"event\":\"%.64s\",\"message\":\"",
-                         time, LEVEL_NAMES[level], event);
-    at = append_escaped(line, at, sizeof line - sizeof "\"}\n", message);
-    at += (size_t)snprintf(line + at, sizeof line - at, "\"}\n"); /* append_escaped() left the room */
-    write_line(line, at);
+    write_line(line, build_line(line, time, level, event, message));
+    errno = saved;
+}
+
+/* "2026-01-31T23:59:59.123Z", of which all but the last five bytes changes once a second. */
+static void tell_time(struct log_lines *lines, char out[CLOCK_RFC3339_SIZE]) {
+    const int64_t now = clock_wall_ms();
+    const int64_t millis = now % 1000;
+    const size_t date = sizeof "2026-01-31T23:59:59" - 1;
+    if (lines->second != now / 1000 || lines->date[0] == '\0') {
+        clock_rfc3339(now, out);
+        memcpy(lines->date, out, date);
+        lines->second = now / 1000;
+    }
+    memcpy(out, lines->date, date);
+    const char fraction[] = {
+        '.', (char)('0' + millis / 100), (char)('0' + millis / 10 % 10), (char)('0' + millis % 10), 'Z', '\0'};
+    memcpy(out + date, fraction, sizeof fraction);
+}
+
+void log_lines_add(struct log_lines *lines, enum log_level level, const char *event, const char *message) {
+    if (!is_shown(level)) {
+        return;
+    }
+    char line[LINE_MAX_BYTES];
+    char time[CLOCK_RFC3339_SIZE];
+    tell_time(lines, time);
+    size_t length = build_line(line, time, level, event, message);
+    if (length > sizeof lines->bytes - lines->length) {
+        log_lines_write(lines);
+    }
+    memcpy(lines->bytes + lines->length, line, length);
+    lines->length += length;
+}
+
+void log_lines_write(struct log_lines *lines) {
+    int saved = errno;
+    write_line(lines->bytes, lines->length);
+    lines->length = 0;
     errno = saved;
 }

@@ -1,10 +1,10 @@
 /* What is checked before a body is read: framing, request id, target, route, guard, and what the body claims to be. */
-#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
 #include "common/id.h"
 #include "common/parse.h"
+#include "common/text.h"
 #include "server/http/http_framing.h"
 #include "server/http/http_internal.h"
 
@@ -31,10 +31,11 @@ static bool target_is_whole(const struct http_request *request, const char *vers
 }
 
 static bool check_framing(struct http_request *request, const char *version) {
-    struct field_list list = {.count = 0};
+    struct field_list list;
     struct error error = {0};
     enum status status;
 
+    list.count = 0; /* and its items are not cleared */
     (void)MHD_get_connection_values_n(request->connection, MHD_HEADER_KIND, collect_field, &list);
     status = http_framing_check(list.items, list.count, strcmp(version, "HTTP/1.1") == 0, &error);
     if (status == STATUS_OK && !target_is_whole(request, version)) {
@@ -66,8 +67,10 @@ static void choose_id(struct http_request *request) {
 static void choose_method(struct http_request *request, const char *method) {
     const char *other = strcmp(method, "POST") == 0 ? http_request_header(request, "X-HTTP-Method-Override") : NULL;
     bool taken = other != NULL && (strcmp(other, "PATCH") == 0 || strcmp(other, "DELETE") == 0);
+    struct text text;
 
-    (void)snprintf(request->method, sizeof(request->method), "%s", taken ? other : method);
+    text_begin(&text, request->method, sizeof(request->method));
+    text_add(&text, taken ? other : method);
 }
 
 static bool find_route(struct http_request *request) {

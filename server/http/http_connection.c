@@ -1,10 +1,10 @@
 /* The callbacks of libmicrohttpd, and the life of a request: target seen, admitted, body read, handled, replied, done. */
-#include <stdio.h>
+#include <stddef.h>
 #include <string.h>
 
 #include "common/clock.h"
-#include "common/log.h"
 #include "common/mem.h"
+#include "common/text.h"
 #include "server/http/http_internal.h"
 
 void http_on_connection(void *user, struct MHD_Connection *connection, void **state,
@@ -72,10 +72,39 @@ static void mark_linger(struct MHD_Connection *connection) {
     }
 }
 
+/* Memory for a request, with all but its large parts cleared. */
+static struct http_request *take_spare(struct http_server *server) {
+    struct http_request *request = server->spares;
+
+    if (request == NULL) {
+        request = mem_alloc(1, sizeof(*request));
+    } else {
+        server->spares = request->next;
+        server->spare_count--;
+    }
+    if (request != NULL) {
+        memset(request, 0, offsetof(struct http_request, match));
+        request->match.route = NULL;
+        request->match.index = server->config.route_count;
+        error_clear(&request->uri_error);
+    }
+    return request;
+}
+
+static void give_back(struct http_server *server, struct http_request *request) {
+    if (server->spare_count == HTTP_SPARES_MAX) {
+        mem_free(request);
+        return;
+    }
+    request->next = server->spares;
+    server->spares = request;
+    server->spare_count++;
+}
+
 void *http_on_target(void *user, const char *target, struct MHD_Connection *connection) {
     struct http_listener *listener = user;
     struct http_server *server = listener->server;
-    struct http_request *request = mem_calloc(1, sizeof(*request));
+    struct http_request *request = take_spare(server);
 
     if (request == NULL) {
         return NULL;
@@ -87,7 +116,6 @@ void *http_on_target(void *user, const char *target, struct MHD_Connection *conn
     request->raw_target_length = strlen(target);
     request->uri_status = http_uri_parse(target, &request->uri, &request->uri_error);
     request->started = clock_seconds();
-    request->match.index = server->config.route_count;
     buf_init(&request->body, HTTP_JSON_MAX);
     request->next = server->requests;
     if (request->next != NULL) {
@@ -226,17 +254,30 @@ static void count_request(struct http_request *request, double seconds) {
     stats->seconds += seconds;
 }
 
-static void log_request(const struct http_request *request, double seconds, enum MHD_RequestTerminationCode code) {
+static void log_request(struct http_request *request, double seconds, enum MHD_RequestTerminationCode code) {
     const struct http_route *route = request->match.route;
     /* Probes and scrapes come every few seconds for ever. */
     bool quiet =
         route != NULL && (route->scope == HTTP_SCOPE_OPEN || route->scope == HTTP_SCOPE_METRICS) && request->code < 500;
+    char line[HTTP_PATH_SIZE + 256];
+    struct text text;
 
-    log_event(quiet ? LOG_DEBUG : LOG_INFO, "http_request", "%s %s %u in %llu out %llu %.1f ms request %s%s",
-              request->method[0] != '\0' ? request->method : "-", request->uri.path, request->code,
-              (unsigned long long)request->received, (unsigned long long)request->reply_bytes, 1000.0 * seconds,
-              request->id[0] != '\0' ? request->id : "-",
-              code == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : " (broken off)");
+    text_begin(&text, line, sizeof(line));
+    text_add(&text, request->method[0] != '\0' ? request->method : "-");
+    text_add(&text, " ");
+    text_add(&text, request->uri.path);
+    text_add(&text, " ");
+    text_add_u64(&text, request->code);
+    text_add(&text, " in ");
+    text_add_u64(&text, request->received);
+    text_add(&text, " out ");
+    text_add_u64(&text, request->reply_bytes);
+    text_add(&text, " ");
+    text_add_tenths(&text, (uint64_t)(10000.0 * seconds + 0.5)); /* of milliseconds */
+    text_add(&text, " ms request ");
+    text_add(&text, request->id[0] != '\0' ? request->id : "-");
+    text_add(&text, code == MHD_REQUEST_TERMINATED_COMPLETED_OK ? "" : " (broken off)");
+    log_lines_add(&request->server->lines, quiet ? LOG_DEBUG : LOG_INFO, "http_request", line);
 }
 
 void http_on_completed(void *user, struct MHD_Connection *connection, void **state,
@@ -270,6 +311,6 @@ void http_on_completed(void *user, struct MHD_Connection *connection, void **sta
         request->next->previous = request->previous;
     }
     server->active--;
-    mem_free(request);
+    give_back(server, request);
     *state = NULL;
 }

@@ -11,6 +11,7 @@
 
 #include "common/buf.h"
 #include "common/id.h"
+#include "common/log.h"
 #include "server/http/http_request.h"
 #include "server/http/http_route.h"
 #include "server/http/http_server.h"
@@ -25,8 +26,14 @@ enum {
     HTTP_HEADER_VALUE_SIZE = 320,
     HTTP_SWALLOW_SMALL = 1 << 20, /* a refused body up to this is read first, so that the client sees the answer */
     HTTP_SWALLOW_MAX = 64 << 20,  /* a body refused half-way is read this far before the connection is cut */
-    HTTP_CONNECTION_MEMORY = 128 << 10, /* half of it is the piece in which a body comes */
+    HTTP_CONNECTION_MEMORY =
+        48 << 10, /* holds HTTP_FIELD_BYTES_MAX; is cleared for each request, so not more; half is a piece of a body */
     HTTP_TICK_MS = 250,
+#ifdef __SANITIZE_ADDRESS__
+    HTTP_SPARES_MAX = 0, /* the sanitizer is to see each request's end */
+#else
+    HTTP_SPARES_MAX = 64,
+#endif
 };
 
 /* Where a request stands. */
@@ -72,12 +79,9 @@ struct http_request {
     const char *raw_target; /* in the receive buffer; only compared, never read after the first call */
     size_t raw_target_length;
     enum status uri_status;
-    struct error uri_error;
-    struct http_uri uri;
     char id[HTTP_REQUEST_ID_SIZE];
     char subject[ID_SIZE]; /* who asks, by the guard; "": nobody in particular */
     char method[16];
-    struct http_match match;
     bool has_body, close_after;
     uint64_t announced; /* Content-Length; UINT64_MAX if chunked */
 
@@ -97,12 +101,17 @@ struct http_request {
     char topic[ID_SIZE];
     struct http_hold *hold;
 
-    struct http_extra_header extra[HTTP_EXTRA_HEADERS_MAX];
     size_t extra_count;
     struct MHD_Response *response;
     unsigned code;
     uint64_t reply_bytes;
     bool failed; /* no memory even for an answer: cut the connection */
+
+    /* Too large to be cleared for each request; what is above says how much of it is valid. */
+    struct http_match match; /* `route` and `index` always are */
+    struct http_extra_header extra[HTTP_EXTRA_HEADERS_MAX];
+    struct error uri_error;
+    struct http_uri uri;
 };
 
 struct http_server {
@@ -113,6 +122,9 @@ struct http_server {
     uv_async_t async;
     uv_timer_t tick;
     struct http_request *requests;
+    struct http_request *spares; /* ended requests, whose memory the next ones take; linked by `next` */
+    size_t spare_count;
+    struct log_lines lines; /* of requests, written when libmicrohttpd has had its turn */
     struct http_connection *connections;
     struct http_linger *lingers;
     size_t linger_count;

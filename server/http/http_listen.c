@@ -34,6 +34,7 @@ static void run_daemon(struct http_listener *listener) {
         return;
     }
     (void)MHD_run(listener->daemon);
+    log_lines_write(&listener->server->lines);
     if (MHD_get_timeout(listener->daemon, &timeout) == MHD_YES) {
         (void)uv_timer_start(&listener->timer, on_timer, timeout < TIMEOUT_MAX_MS ? timeout : TIMEOUT_MAX_MS, 0);
     } else {

@@ -227,6 +227,12 @@ void http_server_free(struct http_server *server) {
         server->posts = post->next;
         post->run(post);
     }
+    while (server->spares != NULL) {
+        struct http_request *request = server->spares;
+        server->spares = request->next;
+        mem_free(request);
+    }
+    log_lines_write(&server->lines);
     pthread_mutex_destroy(&server->lock);
     http_tls_free(server->tls);
     mem_free(server->stats);

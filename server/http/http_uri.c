@@ -47,6 +47,7 @@ static int next_character(const char **text, const char *end) {
 static enum status decode_path(const char *from, const char *end, struct http_uri *out, struct error *error) {
     size_t length = 0;
 
+    out->path[0] = '\0';
     while (from < end) {
         bool escaped = *from == '%';
         int value = next_character(&from, end);
@@ -59,8 +60,8 @@ static enum status decode_path(const char *from, const char *end, struct http_ur
                              sizeof(out->path) - 1);
         }
         out->path[length++] = (char)value;
+        out->path[length] = '\0';
     }
-    out->path[length] = '\0';
     return STATUS_OK;
 }
 
@@ -120,7 +121,8 @@ enum status http_uri_parse(const char *raw, struct http_uri *out, struct error *
     const char *path = raw, *question, *end;
     enum status status;
 
-    memset(out, 0, sizeof(*out));
+    out->path[0] = '\0';
+    out->query_count = 0;
     if (strncasecmp(raw, "http://", 7) == 0 || strncasecmp(raw, "https://", 8) == 0) {
         path = strchr(strstr(raw, "//") + 2, '/');
         if (path == NULL) {
@@ -135,6 +137,9 @@ enum status http_uri_parse(const char *raw, struct http_uri *out, struct error *
     status = decode_path(path, question != NULL ? question : end, out, error);
     if (status == STATUS_OK && question != NULL) {
         status = decode_query(question + 1, end, out, error);
+    }
+    if (status != STATUS_OK) {
+        out->query_count = 0; /* the last item may not be whole */
     }
     return status;
 }

@@ -99,11 +99,48 @@ static void levels_filter(void **state) {
     mem_free(text);
 }
 
+static void gathered_lines_leave_together(void **state) {
+    (void)state;
+    enum { LINES = 100, LENGTH = 150 };
+    struct log_lines lines = {0};
+    char message[LENGTH + 1];
+    size_t count = 0;
+    memset(message, 'm', LENGTH);
+    message[LENGTH] = '\0';
+    capture_log();
+    log_lines_add(&lines, LOG_DEBUG, "hidden", message);
+    assert_int_equal(lines.length, 0);
+    for (int i = 0; i < LINES; i++) {
+        message[0] = i % 2 == 0 ? '"' : 'm';
+        log_lines_add(&lines, LOG_INFO, "gathered", message);
+        assert_in_range(lines.length, 1, LOG_LINES_BYTES);
+    }
+    log_lines_write(&lines);
+    assert_int_equal(lines.length, 0);
+    log_lines_write(&lines); /* nothing to do */
+    char *text = release_log();
+    for (char *at = text; *at != '\0'; count++) {
+        char *end = strchr(at, '\n');
+        assert_non_null(end);
+        char saved = end[1];
+        end[1] = '\0';
+        json_t *line = parse_line(at, "info", "gathered");
+        message[0] = count % 2 == 0 ? '"' : 'm';
+        assert_string_equal(json_string_value(json_object_get(line, "message")), message);
+        json_decref(line);
+        end[1] = saved;
+        at = end + 1;
+    }
+    assert_int_equal(count, LINES);
+    mem_free(text);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_line_is_an_object),
         cmocka_unit_test(long_messages_are_cut_to_a_valid_line),
         cmocka_unit_test(levels_filter),
+        cmocka_unit_test(gathered_lines_leave_together),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
