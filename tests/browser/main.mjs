@@ -1,10 +1,13 @@
-// The cases, one after the other, in one browser.
-import { failed, launch } from "./harness.mjs";
+// The cases, one after the other, in one browser; BROWSER_PARTS="journey many" chooses some.
+import { failed, launch, stopAll } from "./harness.mjs";
 import { journey } from "./journey.mjs";
 import { many } from "./many.mjs";
 import { refusals } from "./refusals.mjs";
 
 const browser = await launch();
-for (const part of [journey, refusals, many]) await part(browser);
+const parts = { journey, refusals, many };
+const chosen = (process.env.BROWSER_PARTS || Object.keys(parts).join(" ")).split(" ");
+for (const name of chosen) await parts[name](browser);
 await browser.close();
+stopAll();
 process.exitCode = failed() ? 1 : 0;

@@ -1,7 +1,7 @@
 // What goes wrong: files that are none, names that are markup, tokens that are missing, wrong or expired, a server that is gone.
 import fs from "node:fs";
 import path from "node:path";
-import { CLEAN, FAST, MODEL, WORK, check, close, inspect, open, scene, startOnpd } from "./harness.mjs";
+import { CLEAN, FAST, MODEL, QUICK, WORK, check, close, inspect, open, scene, startOnpd } from "./harness.mjs";
 
 async function wrongFiles(browser, server) {
   const page = await open(browser, server.url + "#/new", { refusals: [422] });
@@ -82,7 +82,7 @@ async function tokens(browser) {
   const headers = { Authorization: "Bearer " + root };
   const model = await server.upload("models", MODEL, "mine.onnx", headers);
   const samples = await server.upload("samples", CLEAN, "clean.npz", headers);
-  const { json: job } = await server.submit({ model_id: model, samples_id: samples, seed: 1, parameters: FAST }, headers);
+  const { json: job } = await server.submit({ model_id: model, samples_id: samples, seed: 1, ...QUICK }, headers);
   const page = await open(browser, server.url, { refusals: [401] });
   await page.waitForSelector("dialog[open]");
   check("a server that wants a token is asked with one", true);
@@ -103,21 +103,28 @@ async function tokens(browser) {
   await page.waitForSelector(".files li");
   const [download] = await Promise.all([page.waitForEvent("download"), page.click("a:has-text('report.json')")]);
   check("files are downloaded with the token", JSON.parse(fs.readFileSync(await download.path(), "utf8")).schema === 1);
-  const { json: brief } = await server.call("POST", "v1/tokens", JSON.stringify({ name: "brief", scopes: ["read"], expires_in_s: 3600 }), { "Content-Type": "application/json", ...headers });
+  const make = async (scopes, more) => (await server.call("POST", "v1/tokens", JSON.stringify({ name: "of the test", scopes, ...more }), { "Content-Type": "application/json", ...headers })).json;
+  await make(["admin"]); // the first of the database has to be one
+  const revoked = await make(["read"]);
   await page.click("#forget");
   await page.waitForSelector("dialog[open]");
   check("a token can be forgotten", (await page.evaluate(() => sessionStorage.length)) === 0);
-  await page.fill("#token-field", brief.token);
+  await page.fill("#token-field", revoked.token);
   await page.click("text=Use token");
   await page.waitForSelector(".state-succeeded");
-  await server.call("DELETE", "v1/tokens/" + brief.id, undefined, headers);
+  await server.call("DELETE", "v1/tokens/" + revoked.id, undefined, headers);
   await page.click("#nav >> text=Jobs");
+  await page.waitForSelector("dialog[open] >> text=revoked");
+  check("a token that is revoked while the page is open is asked for again", true);
+  await page.fill("#token-field", (await make(["read"], { expires_in_s: 5 })).token);
+  await page.click("text=Use token");
+  await page.waitForSelector("dialog:not([open])", { state: "attached" });
   await page.waitForSelector("dialog[open] >> text=expired");
-  check("a token that ends while the page is open is asked for again", true);
+  check("one that expires, too, with nobody at the keyboard", true);
   await page.fill("#token-field", root);
   await page.click("text=Use token");
   await page.waitForSelector("tbody tr");
-  check("and the page goes on", job.id !== undefined);
+  check("and the page goes on", (await page.getAttribute("tbody tr", "data-id")) === job.id);
   await close(page, "tokens");
   await server.stop();
 }
