@@ -9,10 +9,24 @@
 #include "common/mem.h"
 #include "server/expose/anomaly.h"
 
-static const double scales[] = {2.0, 4.0};
-enum { SCALES = sizeof scales / sizeof scales[0], CONTROLS_MAX = 3 };
+static const double scales[EXPOSE_LEVELS] = {1.0, 2.0, 4.0};
+enum { CONTROLS_MAX = 3 };
 /* Mean cross-entropy below which the target counts as surely reached. */
 static const double SURE_LOSS = 0.1;
+/* Where triggers to control classes come below this, any class can be reached, and a suspect's small size says nothing. */
+static const double ORDINARY_LOSS = 0.5;
+
+double bank_scale(size_t level) {
+    return scales[level];
+}
+
+size_t bank_level(const struct trigger *trigger) {
+    size_t level = 0;
+    while (level < EXPOSE_LEVELS && trigger->scale != scales[level]) {
+        level++;
+    }
+    return level < EXPOSE_LEVELS ? level : 0;
+}
 
 enum status exposure_add(struct exposure *exposure, struct trigger *trigger, struct error *error) {
     if (exposure->bank_count == exposure->bank_capacity) {
@@ -29,6 +43,13 @@ enum status exposure_add(struct exposure *exposure, struct trigger *trigger, str
     return STATUS_OK;
 }
 
+void exposure_clear_bank(struct exposure *exposure) {
+    for (size_t i = 0; i < exposure->bank_count; i++) {
+        trigger_free(exposure->bank[i]);
+    }
+    exposure->bank_count = 0;
+}
+
 struct banker {
     const struct invert_data *data;
     const struct expose_options *options;
@@ -37,17 +58,16 @@ struct banker {
     uint64_t draws; /* streams used so far, so that each inversion has its own */
 };
 
-/* One more inversion, from `start` (NULL: from a random one); the trigger is the caller's. */
-static enum status invert(struct banker *b, const struct trigger *start, enum trigger_family family, size_t target,
-                          double scale, struct trigger **out, struct error *error) {
+/* One more inversion, from `like` or, anew, from a random start; the trigger is the caller's. */
+static enum status invert(struct banker *b, const struct trigger *like, bool anew, size_t level, struct trigger **out,
+                          struct error *error) {
     const struct rng rng = rng_stream(b->rng, ((uint64_t)1 << 32) + b->draws++);
     const struct expose_options *o = b->options;
     struct inversion *inversion = NULL;
-    enum status status = start != NULL
-                             ? inversion_from(b->data, start, scale, o->batch, &rng, &inversion, error)
-                             : inversion_new(b->data, family, target, scale, o->batch, &rng, &inversion, error);
+    enum status status = anew ? inversion_anew(b->data, like, scales[level], o->batch, &rng, &inversion, error)
+                              : inversion_from(b->data, like, scales[level], o->batch, &rng, &inversion, error);
     if (status == STATUS_OK) {
-        status = inversion_advance(inversion, o->rung_steps * (start != NULL ? 2 : o->rungs), error);
+        status = inversion_advance(inversion, o->rung_steps * (anew ? o->rungs : 2), error);
     }
     if (status == STATUS_OK) {
         status = trigger_copy(inversion_trigger(inversion), out, error);
@@ -56,19 +76,18 @@ static enum status invert(struct banker *b, const struct trigger *start, enum tr
     return status;
 }
 
-/* The median size of a few classes at a scale, the suspects left out; those with the smallest triggers, so that the bar is high. */
-static enum status control_size(struct banker *b, enum trigger_family family, double scale, double *median,
-                                struct error *error) {
-    const size_t classes = b->exposure->classes;
-    const struct exposure_cell *controls[CONTROLS_MAX] = {NULL};
+/* The classes with the smallest triggers, so that the bar is high, the suspects left out; returns how many. */
+static size_t choose_controls(const struct exposure *exposure, enum trigger_family family,
+                              const struct exposure_cell *controls[CONTROLS_MAX]) {
     size_t count = 0;
-    for (size_t t = 0; t < classes; t++) {
-        const struct exposure_cell *cell = exposure_cell(b->exposure, family, t);
+    for (size_t t = 0; t < exposure->classes; t++) {
+        const struct exposure_cell *cell = exposure_cell(exposure, family, t);
         if (cell->suspect || cell->trigger == NULL) {
             continue;
         }
         size_t at = count < CONTROLS_MAX ? count++ : CONTROLS_MAX - 1;
-        if (controls[at] != NULL && controls[at]->size <= cell->size) {
+        if (at == CONTROLS_MAX - 1 && count == CONTROLS_MAX && controls[at] != NULL &&
+            controls[at]->size <= cell->size) {
             continue;
         }
         while (at > 0 && controls[at - 1]->size > cell->size) {
@@ -77,30 +96,49 @@ static enum status control_size(struct banker *b, enum trigger_family family, do
         }
         controls[at] = cell;
     }
-    double sizes[CONTROLS_MAX];
-    for (size_t i = 0; i < count; i++) {
-        struct trigger *trigger = NULL;
-        const enum status status =
-            invert(b, controls[i]->trigger, family, controls[i]->trigger->target, scale, &trigger, error);
-        if (status != STATUS_OK) {
-            return status;
+    return count;
+}
+
+enum status bank_reference(const struct invert_data *data, const struct expose_options *options, const struct rng *rng,
+                           struct exposure *exposure, enum trigger_family family, size_t level, double *reference,
+                           struct error *error) {
+    /* Draws of its own: what is asked for first must not matter. */
+    struct banker banker = {.data = data,
+                            .options = options,
+                            .rng = rng,
+                            .exposure = exposure,
+                            .draws = ((uint64_t)1 << 16) * (1 + (uint64_t)family * EXPOSE_LEVELS + level)};
+    double *known = &exposure->reference[family][level];
+    if (*known < 0.0) {
+        const struct exposure_cell *controls[CONTROLS_MAX] = {NULL};
+        const size_t count = choose_controls(exposure, family, controls);
+        double sizes[CONTROLS_MAX];
+        for (size_t i = 0; i < count; i++) {
+            struct trigger *trigger = NULL;
+            const enum status status = invert(&banker, controls[i]->trigger, false, level, &trigger, error);
+            if (status != STATUS_OK) {
+                return status;
+            }
+            sizes[i] = trigger->size;
+            trigger_free(trigger);
         }
-        sizes[i] = trigger->size;
-        trigger_free(trigger);
+        *known = count > 0 ? anomaly_median(sizes, count) : 0.0;
+        *known = *known < ORDINARY_LOSS ? 0.0 : *known;
     }
-    *median = count > 0 ? anomaly_median(sizes, count) : 0.0;
+    *reference = *known;
     return STATUS_OK;
 }
 
 /* Raises the bound as the head comment says; *strongest (borrowed from the bank) is the last trigger that stood out. */
 static enum status strengthen(struct banker *b, struct exposure_cell *cell, const struct trigger **strongest,
                               struct error *error) {
-    for (size_t s = 0; s < SCALES && (*strongest)->loss > SURE_LOSS; s++) {
+    const enum trigger_family family = cell->trigger->family;
+    for (size_t level = 1; level < EXPOSE_LEVELS && (level == 1 || (*strongest)->loss > SURE_LOSS); level++) {
         struct trigger *stronger = NULL;
         double reference = 0.0;
-        enum status status = control_size(b, cell->trigger->family, scales[s], &reference, error);
+        enum status status = bank_reference(b->data, b->options, b->rng, b->exposure, family, level, &reference, error);
         if (status == STATUS_OK) {
-            status = invert(b, *strongest, cell->trigger->family, cell->trigger->target, scales[s], &stronger, error);
+            status = invert(b, *strongest, false, level, &stronger, error);
         }
         if (status != STATUS_OK) {
             return status;
@@ -114,8 +152,7 @@ static enum status strengthen(struct banker *b, struct exposure_cell *cell, cons
             return status;
         }
         *strongest = stronger;
-        cell->scale = scales[s];
-        cell->reference = reference;
+        cell->level = level;
     }
     return STATUS_OK;
 }
@@ -123,12 +160,10 @@ static enum status strengthen(struct banker *b, struct exposure_cell *cell, cons
 static enum status bank_suspect(struct banker *b, struct exposure_cell *cell, struct error *error) {
     struct trigger *trigger = NULL;
     const enum trigger_family family = cell->trigger->family;
-    cell->scale = 1.0;
-    cell->reference = b->exposure->median[family];
+    cell->level = 0;
     /* Few steps tell the classes apart, but what is to be pruned must show the trigger as it is: more steps. */
-    enum status status = trigger_is_fixed(family)
-                             ? trigger_copy(cell->trigger, &trigger, error)
-                             : invert(b, cell->trigger, family, cell->trigger->target, cell->scale, &trigger, error);
+    enum status status = trigger_is_fixed(family) ? trigger_copy(cell->trigger, &trigger, error)
+                                                  : invert(b, cell->trigger, false, cell->level, &trigger, error);
     if (status == STATUS_OK) {
         status = exposure_add(b->exposure, trigger, error);
     }
@@ -137,7 +172,7 @@ static enum status bank_suspect(struct banker *b, struct exposure_cell *cell, st
         status = strengthen(b, cell, &strongest, error);
     }
     for (size_t r = 0; r < b->options->restarts && status == STATUS_OK; r++) {
-        status = invert(b, NULL, family, cell->trigger->target, cell->scale, &trigger, error);
+        status = invert(b, cell->trigger, true, cell->level, &trigger, error);
         if (status == STATUS_OK) {
             status = exposure_add(b->exposure, trigger, error);
         }
@@ -159,6 +194,5 @@ enum status bank_build(const struct invert_data *data, const struct expose_optio
 
 bool exposure_is_small(const struct exposure *exposure, const struct expose_options *options,
                        const struct trigger *trigger) {
-    const struct exposure_cell *cell = exposure_cell(exposure, trigger->family, trigger->target);
-    return trigger->size <= options->size_ratio * cell->reference;
+    return trigger->size <= options->size_ratio * exposure->reference[trigger->family][bank_level(trigger)];
 }

@@ -10,12 +10,20 @@
 
 /* For each suspect cell: its trigger, and, as long as it does not reach its target surely, stronger ones (the bound doubled), each as
  * long as the class still stands out at that strength against a few control classes; then restarts at the last strength.
- * Sets scale and reference of the suspect cells. */
+ * Sets the level of the suspect cells. */
 enum status bank_build(const struct invert_data *data, const struct expose_options *options, const struct rng *rng,
                        struct exposure *exposure, struct error *error);
 /* Takes the trigger into the bank (also on failure it is no longer the caller's). */
 enum status exposure_add(struct exposure *exposure, struct trigger *trigger, struct error *error);
-/* Is a trigger that was found later for a suspect, at its scale, still clearly smaller than the other classes'? */
+void exposure_clear_bank(struct exposure *exposure);
+double bank_scale(size_t level);                  /* of the bound */
+size_t bank_level(const struct trigger *trigger); /* by its scale; 0 for one of no level's */
+/* exposure->reference[family][level], measured if it has not been yet: data is of the network as it came, rng that of bank_build(). 0, so
+ * that nothing is small against it, if classes without a backdoor are reached at this level as well. */
+enum status bank_reference(const struct invert_data *data, const struct expose_options *options, const struct rng *rng,
+                           struct exposure *exposure, enum trigger_family family, size_t level, double *reference,
+                           struct error *error);
+/* Is a trigger that was found later for a suspect, at a level whose reference is known, clearly smaller than the other classes'? */
 bool exposure_is_small(const struct exposure *exposure, const struct expose_options *options,
                        const struct trigger *trigger);
 

@@ -17,12 +17,11 @@ const struct expose_options expose_default_options = {
     .anomaly_threshold = 2.0,
     .size_ratio = 0.5,
     .restarts = 1,
-    .harden = false,
     .many = 32,
     .probe_samples = 48,
 };
 
-enum { CLASSES_LEFT_MIN = 2, HEAT_STEPS_MIN = 4, HINTS_MAX = 4 };
+enum { CLASSES_LEFT_MIN = 2, HEAT_STEPS_MIN = 4 };
 
 static bool is_many(const struct expose_options *options, size_t classes) {
     return classes > options->many && options->many >= 2 * CLASSES_LEFT_MIN;
@@ -42,8 +41,6 @@ struct race {
     struct inversion **inversions; /* (classes), NULL when dropped */
     size_t *order;                 /* classes still in, by size */
     size_t left;
-    struct trigger *hints[HINTS_MAX]; /* entries that work by themselves, owned */
-    size_t hint_count;
     double *scratch;     /* (classes) */
     size_t *done, total; /* steps of all families, for progress */
 };
@@ -237,6 +234,10 @@ static enum status find_suspects(struct exposure *exposure, const struct expose_
         values[t] = exposure_cell(exposure, family, t)->size;
     }
     exposure->median[family] = anomaly_index(values, classes, scratch, index);
+    exposure->reference[family][0] = exposure->median[family];
+    for (size_t level = 1; level < EXPOSE_LEVELS; level++) {
+        exposure->reference[family][level] = -1.0;
+    }
     for (size_t t = 0; t < classes; t++) {
         struct exposure_cell *cell = exposure_cell(exposure, family, t);
         cell->anomaly = index[t];
@@ -271,28 +272,17 @@ static size_t steps_of_all(const struct expose_options *options, size_t classes)
 /* Remembers the entries that send half of all samples to one class, as far as there is room. */
 static enum status note_hints(struct race *race, const struct dictionary_find *finds, struct error *error) {
     enum status status = STATUS_OK;
-    for (size_t t = 0; t < race->exposure->classes && race->hint_count < HINTS_MAX && status == STATUS_OK; t++) {
+    for (size_t t = 0; t < race->exposure->classes && race->exposure->hint_count < HINTS_MAX && status == STATUS_OK;
+         t++) {
         if (finds[t].success < START_SUCCESS) {
             continue;
         }
-        struct trigger **hint = &race->hints[race->hint_count];
+        struct trigger **hint = &race->exposure->hints[race->exposure->hint_count];
         status = trigger_new_entry(race->family, t, finds[t].entry, race->data->range, hint, error);
-        race->hint_count += status == STATUS_OK;
-    }
-    return status;
-}
-
-/* No class stood out. A clean-label sinusoid looks no different from a pattern that a clean network yields to, so what works is
- * handed on all the same if the user asks for it; the accuracy budget is then small. */
-static enum status take_hints(struct race *race, struct error *error) {
-    enum status status = STATUS_OK;
-    if (race->exposure->bank_count > 0) {
-        return STATUS_OK;
-    }
-    for (size_t i = 0; i < race->hint_count && status == STATUS_OK; i++) {
-        status = exposure_add(race->exposure, race->hints[i], error);
-        race->hints[i] = NULL;
-        race->exposure->hardening = true;
+        if (status == STATUS_OK) {
+            (*hint)->success = finds[t].success;
+        }
+        race->exposure->hint_count += status == STATUS_OK;
     }
     return status;
 }
@@ -305,7 +295,7 @@ static enum status expose_family(struct race *race, struct dictionary_find *find
     if (has_entries) {
         status = dictionary_probe(race->data, family, race->options->probe_samples, finds, error);
     }
-    if (has_entries && race->options->harden && status == STATUS_OK) {
+    if (has_entries && !trigger_is_fixed(family) && status == STATUS_OK) {
         status = note_hints(race, finds, error);
     }
     if (status == STATUS_OK && trigger_is_fixed(family)) {
@@ -331,7 +321,7 @@ static enum status expose_all(struct race *race, const struct rng *rng, struct e
     if (status == STATUS_OK) {
         status = bank_build(race->data, race->options, rng, race->exposure, error);
     }
-    return status == STATUS_OK ? take_hints(race, error) : status;
+    return status;
 }
 
 enum status expose_run(const struct invert_data *data, const struct expose_options *options,
@@ -357,9 +347,6 @@ enum status expose_run(const struct invert_data *data, const struct expose_optio
     } else {
         status = expose_all(&race, rng, error);
     }
-    for (size_t i = 0; i < race.hint_count; i++) {
-        trigger_free(race.hints[i]);
-    }
     mem_free(race.inversions);
     mem_free(race.order);
     mem_free(race.scratch);
@@ -378,9 +365,10 @@ void exposure_free(struct exposure *exposure) {
     for (size_t i = 0; exposure->cells != NULL && i < TRIGGER_FAMILY_COUNT * exposure->columns; i++) {
         trigger_free(exposure->cells[i].trigger);
     }
-    for (size_t i = 0; i < exposure->bank_count; i++) {
-        trigger_free(exposure->bank[i]);
+    for (size_t i = 0; i < exposure->hint_count; i++) {
+        trigger_free(exposure->hints[i]);
     }
+    exposure_clear_bank(exposure);
     mem_free(exposure->cells);
     mem_free(exposure->bank);
     mem_free(exposure);

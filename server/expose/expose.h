@@ -17,7 +17,6 @@ struct expose_options {
     double anomaly_threshold; /* a suspect's anomaly index is at least this, */
     double size_ratio;        /* and its size at most this share of the median */
     size_t restarts;          /* further inversions of each suspect, from other starts */
-    bool harden;              /* with no suspect, let the bank hold what single classes yield to in the dictionaries */
     size_t many;              /* with more classes than this, a short heat chooses half as many for the rungs */
     size_t probe_samples;     /* samples that each entry of a dictionary is tried on */
 };
@@ -29,18 +28,27 @@ struct exposure_cell {
     double anomaly; /* index within the family */
     size_t steps;   /* spent on it */
     bool suspect;
-    double scale; /* of a suspect: the bound at which its bank triggers reach the target; the adversary uses it too */
-    double reference; /* of a suspect: the median size of other classes at that scale */
+    size_t
+        level; /* of a suspect: the strength at which its bank triggers reach the target; the adversary starts there */
     struct trigger
         *trigger; /* the last trigger of the class, owned; NULL for a class that the heat dropped, and in an all-to-all
                                 cell without a candidate */
 };
+
+enum { HINTS_MAX = 4 };
+/* Levels of strength: the bound of a bounded family once, twice, four times. */
+enum { EXPOSE_LEVELS = 3 };
 
 struct exposure {
     size_t classes;
     size_t columns;                      /* classes + 1: the last is the all-to-all trigger */
     struct exposure_cell *cells;         /* (TRIGGER_FAMILY_COUNT, columns) */
     double median[TRIGGER_FAMILY_COUNT]; /* of the sizes in each family */
+    /* At each level what a suspect's size is compared with: the median size of other classes there. At level 0 that is the family's
+     * median; higher ones are measured when they are first asked for (bank.h), negative before. */
+    double reference[TRIGGER_FAMILY_COUNT][EXPOSE_LEVELS];
+    struct trigger *hints[HINTS_MAX]; /* entries of dictionaries that send half of the samples to one class, owned */
+    size_t hint_count;
     bool hardening;        /* nobody is suspected: the bank holds hints, patterns that any network may obey */
     struct trigger **bank; /* triggers of the suspects, restarts included, owned */
     size_t bank_count, bank_capacity;

@@ -224,6 +224,12 @@ enum status inversion_new_mapped(const struct invert_data *data, enum trigger_fa
     return inversion_make(data, trigger, batch, &own, out, error);
 }
 
+enum status inversion_anew(const struct invert_data *data, const struct trigger *like, double scale, size_t batch,
+                           const struct rng *rng, struct inversion **out, struct error *error) {
+    return like->map == NULL ? inversion_new(data, like->family, like->target, scale, batch, rng, out, error)
+                             : inversion_new_mapped(data, like->family, like->map, scale, batch, rng, out, error);
+}
+
 enum status inversion_from(const struct invert_data *data, const struct trigger *start, double scale, size_t batch,
                            const struct rng *rng, struct inversion **out, struct error *error) {
     struct trigger *trigger = NULL;

@@ -45,6 +45,9 @@ enum status inversion_new(const struct invert_data *data, enum trigger_family fa
 enum status inversion_new_mapped(const struct invert_data *data, enum trigger_family family, const int32_t *map,
                                  double scale, size_t batch, const struct rng *rng, struct inversion **out,
                                  struct error *error);
+/* As inversion_new(), with the family and the goal of `like`, from a random start of its own. */
+enum status inversion_anew(const struct invert_data *data, const struct trigger *like, double scale, size_t batch,
+                           const struct rng *rng, struct inversion **out, struct error *error);
 /* As inversion_new(), starting from a given trigger instead of a random one, at another scale. */
 enum status inversion_from(const struct invert_data *data, const struct trigger *start, double scale, size_t batch,
                            const struct rng *rng, struct inversion **out, struct error *error);

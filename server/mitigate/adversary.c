@@ -4,26 +4,26 @@
 #include "common/mem.h"
 #include "server/expose/bank.h"
 
-/* An inversion of the cell's kind from a new random start. */
-static enum status start(const struct invert_data *data, const struct exposure_cell *cell, size_t batch,
-                         const struct rng *rng, struct inversion **out, struct error *error) {
-    const struct trigger *found = cell->trigger;
-    return found->map == NULL
-               ? inversion_new(data, found->family, found->target, cell->scale, batch, rng, out, error)
-               : inversion_new_mapped(data, found->family, found->map, cell->scale, batch, rng, out, error);
-}
+struct attack {
+    struct job *job;
+    const struct invert_data *data; /* of the masked network */
+    bool join, thorough;
+    size_t *found;
+};
 
-static enum status attack_one(struct job *job, const struct invert_data *data, const struct exposure_cell *cell,
-                              bool join, size_t *found, struct error *error) {
+/* The cell's trigger looked for anew at a level of strength; what came of it is job->after[slot]. */
+static enum status look(const struct attack *a, const struct exposure_cell *cell, size_t slot, size_t level,
+                        struct error *error) {
+    struct job *job = a->job;
     const struct expose_options *options = &job->expose_options;
     const enum trigger_family family = cell->trigger->family;
-    const size_t target = cell->trigger->target, slot = (size_t)family * job->exposure->columns + target;
     /* A start of its own each time: the bank's size changes with each trigger that joins. */
     const struct rng base = rng_stream(&job->rng, STREAM_ADVERSARY);
-    const struct rng rng = rng_stream(&base, slot * 1024 + job->exposure->bank_count);
+    const struct rng rng = rng_stream(&base, (slot * EXPOSE_LEVELS + level) * 1024 + job->exposure->bank_count);
     struct inversion *inversion = NULL;
     struct trigger *copy = NULL;
-    enum status status = start(data, cell, options->batch, &rng, &inversion, error);
+    enum status status =
+        inversion_anew(a->data, cell->trigger, bank_scale(level), options->batch, &rng, &inversion, error);
     if (status == STATUS_OK) {
         status = inversion_advance(inversion, options->rung_steps * options->rungs, error);
     }
@@ -34,24 +34,53 @@ static enum status attack_one(struct job *job, const struct invert_data *data, c
     if (status != STATUS_OK) {
         return status;
     }
-    job_trace(job, json_pack("{s:s, s:s, s:i, s:f, s:f}", "event", "adversary", "family", trigger_family_name(family),
-                             "class", (int)target, "size", copy->size, "success", copy->success));
+    job_trace(job,
+              json_pack("{s:s, s:s, s:i, s:i, s:f, s:f, s:f}", "event", "adversary", "family",
+                        trigger_family_name(family), "class", (int)cell->trigger->target, "level", (int)level, "size",
+                        copy->size, "success", copy->success, "reference", job->exposure->reference[family][level]));
     trigger_free(job->after[slot]);
     job->after[slot] = copy;
-    if (!exposure_is_small(job->exposure, options, copy)) {
-        return STATUS_OK;
-    }
-    ++*found;
-    if (!join) {
-        return STATUS_OK;
-    }
-    struct trigger *joining = NULL;
-    status = trigger_copy(copy, &joining, error);
-    return status == STATUS_OK ? exposure_add(job->exposure, joining, error) : status;
+    return STATUS_OK;
 }
 
-enum status adversary_attack(struct job *job, const float *mask, const float *fill, bool join, size_t *found,
-                             struct error *error) {
+/* At the level at which the suspect was found; what was made deaf to that may still obey a stronger trigger, so a thorough attack goes
+ * on to higher levels, as long as other classes are not reached there. */
+static enum status attack_one(const struct attack *a, const struct exposure_cell *cell, struct error *error) {
+    struct job *job = a->job;
+    const struct expose_options *options = &job->expose_options;
+    const enum trigger_family family = cell->trigger->family;
+    const size_t slot = (size_t)family * job->exposure->columns + cell->trigger->target;
+    const struct invert_data original = job_invert_data(job, NULL, NULL);
+    const struct rng rng = rng_stream(&job->rng, STREAM_EXPOSE);
+    const size_t levels = a->thorough && trigger_is_bounded(family) ? EXPOSE_LEVELS : cell->level + 1;
+    for (size_t level = cell->level; level < levels; level++) {
+        double reference = 0.0;
+        enum status status = bank_reference(&original, options, &rng, job->exposure, family, level, &reference, error);
+        if (status == STATUS_OK && reference <= 0.0) {
+            break;
+        }
+        if (status == STATUS_OK) {
+            status = look(a, cell, slot, level, error);
+        }
+        if (status != STATUS_OK) {
+            return status;
+        }
+        if (!exposure_is_small(job->exposure, options, job->after[slot])) {
+            continue;
+        }
+        ++*a->found;
+        if (!a->join) {
+            return STATUS_OK;
+        }
+        struct trigger *joining = NULL;
+        status = trigger_copy(job->after[slot], &joining, error);
+        return status == STATUS_OK ? exposure_add(job->exposure, joining, error) : status;
+    }
+    return STATUS_OK;
+}
+
+enum status adversary_attack(struct job *job, const float *mask, const float *fill, bool join, bool thorough,
+                             size_t *found, struct error *error) {
     const size_t cells = TRIGGER_FAMILY_COUNT * job->exposure->columns;
     enum status status = STATUS_OK;
     if (job->after == NULL) {
@@ -61,10 +90,11 @@ enum status adversary_attack(struct job *job, const float *mask, const float *fi
         return error_no_memory(error, "the adversary");
     }
     const struct invert_data data = job_invert_data(job, mask, fill);
+    const struct attack attack = {job, &data, join, thorough, found};
     *found = 0;
     for (size_t i = 0; i < cells && status == STATUS_OK; i++) {
         if (job->exposure->cells[i].suspect) {
-            status = attack_one(job, &data, &job->exposure->cells[i], join, found, error);
+            status = attack_one(&attack, &job->exposure->cells[i], error);
         }
     }
     return status;

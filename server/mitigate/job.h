@@ -29,7 +29,8 @@ enum job_stream {
     STREAM_ADVERSARY,
     STREAM_RETUNE,
     STREAM_FINETUNE,
-    STREAM_BASELINE /* of the methods to compare with */
+    STREAM_BASELINE, /* of the methods to compare with */
+    STREAM_HINTS
 };
 
 struct checkpoint; /* checkpoint.h */
@@ -93,6 +94,7 @@ struct job {
     uint8_t *best;       /* (units) 1 = pruned */
     double reward_none, reward_greedy, reward_random, reward_ppo, reward_best;
     size_t evaluations, random_evaluations;
+    json_t *trials;  /* [{family, class, success, residual, ...}] of hints (hints.h) */
     json_t *curve;   /* [{evaluations, best, mean}] */
     json_t *details; /* what a method wants said of itself in the report; NULL: nothing */
 

@@ -172,6 +172,7 @@ static void job_deinit(struct job *job) {
     units_free(job->units);
     onnx_model_free(job->model);
     json_decref(job->curve);
+    json_decref(job->trials);
     json_decref(job->trace);
     json_decref(job->details);
     json_decref(job->report);
@@ -228,7 +229,8 @@ enum status method_run(const struct method *method, const struct mitigate_reques
     rng_seed(&job.rng, request->seed);
     job.trace = json_array();
     job.curve = json_array();
-    if (job.trace == NULL || job.curve == NULL) {
+    job.trials = json_array();
+    if (job.trace == NULL || job.curve == NULL || job.trials == NULL) {
         status = error_no_memory(error, "a job's trace");
     } else {
         status = run_stages(&job, error);

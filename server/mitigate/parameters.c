@@ -26,10 +26,10 @@ static const struct parameter rows[] = {
               "Steps of retuning the gains of the kept units after pruning; 0 only prunes."),
     PARAMETER(finetune_steps, PARAMETER_INTEGER, 0, 0, 10000,
               "Steps of fine-tuning all weights after the repair, on clean and triggered samples; 0: none."),
-    PARAMETER(
-        harden, PARAMETER_BOOLEAN, 0, 0, 1,
-        "If no class stands out, prune against fixed patterns that the model obeys all the same: removes a clean-label "
-        "sinusoid, and costs a clean model one to three points."),
+    PARAMETER(harden, PARAMETER_BOOLEAN, 0, 0, 1,
+              "If no class stands out, prune against fixed patterns that the model obeys all the same, even if they "
+              "look like an "
+              "ordinary weakness; costs a clean model one to three points."),
     PARAMETER(random_baseline, PARAMETER_BOOLEAN, 1, 0, 1,
               "Also run a random search with PPO's number of evaluations, for comparison in the report."),
     PARAMETER(compact, PARAMETER_BOOLEAN, 0, 0, 1,

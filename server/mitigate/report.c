@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 
 #include "common/json_read.h"
+#include "server/expose/bank.h"
 #include "server/mitigate/method.h"
 #include "server/mitigate/mitigate_score.h"
 #include "server/nn/backend.h"
@@ -50,11 +51,11 @@ static json_t *anomaly_after(const struct job *job, enum trigger_family family, 
     const struct trigger *after = job->after == NULL ? NULL : job->after[(size_t)family * job->exposure->columns + t];
     const struct exposure_cell *cell = exposure_cell(job->exposure, family, t);
     const double median = job->exposure->median[family];
-    const double reference = cell->suspect ? cell->reference : median; /* the other classes, at the same scale */
     if (after == NULL || cell->anomaly == 0.0) {
         return json_null();
     }
     const double spread = (median - cell->size) / cell->anomaly;
+    const double reference = job->exposure->reference[family][bank_level(after)]; /* the other classes, as strong */
     return json_real_or_null((reference - after->size) / spread);
 }
 
@@ -111,8 +112,9 @@ static json_t *exposure_section(const struct job *job) {
             json_array_append_new(suspects, json_integer((json_int_t)t));
         }
     }
-    return json_pack("{s:o, s:o, s:o, s:b}", "classes", classes, "suspects", suspects, "all_to_all",
-                     all_to_all_section(job), "hardened", job->exposure->hardening && report_pruned_units(job) > 0);
+    return json_pack("{s:o, s:o, s:o, s:O, s:b}", "classes", classes, "suspects", suspects, "all_to_all",
+                     all_to_all_section(job), "trials", job->trials, "hardened",
+                     job->exposure->hardening && report_pruned_units(job) > 0);
 }
 
 static json_t *probe_section(const struct job *job, const float *probe_logits) {

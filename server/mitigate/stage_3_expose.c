@@ -18,7 +18,6 @@ enum status stage_expose(struct job *job, struct error *error) {
     job->expose_options.rungs = p->expose_rungs;
     job->expose_options.batch = p->expose_batch;
     job->expose_options.restarts = p->restarts;
-    job->expose_options.harden = p->harden;
     job->expose_options.anomaly_threshold = p->anomaly_threshold;
     const struct expose_hooks hooks = {job, on_progress};
     const struct invert_data data = job_invert_data(job, NULL, NULL);

@@ -6,6 +6,7 @@
 #include "common/mem.h"
 #include "server/agent/ppo.h"
 #include "server/mitigate/adversary.h"
+#include "server/mitigate/hints.h"
 #include "server/mitigate/job.h"
 #include "server/mitigate/mitigate_env.h"
 #include "server/mitigate/mitigate_score.h"
@@ -20,13 +21,14 @@ static void curve_point(struct job *job, size_t evaluations, double best, double
 }
 
 /* The adversary against a mask of bits. */
-static enum status attack_bits(struct job *job, const uint8_t *bits, size_t *found, struct error *error) {
+static enum status attack_bits(struct job *job, const uint8_t *bits, bool thorough, size_t *found,
+                               struct error *error) {
     float *mask = mem_alloc(job->units->unit_count, sizeof *mask);
     if (mask == NULL) {
         return error_no_memory(error, "a mask");
     }
     job_mask_from_bits(job->units->unit_count, bits, mask);
-    const enum status status = adversary_attack(job, mask, job->stats0->mean, true, found, error);
+    const enum status status = adversary_attack(job, mask, job->stats0->mean, true, thorough, found, error);
     mem_free(mask);
     return status;
 }
@@ -38,7 +40,7 @@ static enum status greedy_rounds(struct job *job, struct error *error) {
     for (uint64_t round = 0; round < job->parameters.adversary_rounds && status == STATUS_OK; round++) {
         size_t found = 0;
         job_progress(job, 20 + 5 * (size_t)round, 100, "adversary");
-        status = attack_bits(job, job->best, &found, error);
+        status = attack_bits(job, job->best, true, &found, error);
         if (status != STATUS_OK || found == 0) {
             break;
         }
@@ -95,7 +97,7 @@ static enum status after_iteration(void *user, const struct ppo_progress *progre
         return STATUS_OK;
     }
     size_t found = 0;
-    enum status status = attack_bits(job, best, &found, error);
+    enum status status = attack_bits(job, best, false, &found, error);
     if (status == STATUS_OK && found > 0) {
         watch->joined += found;
         *changed = true;
@@ -174,7 +176,10 @@ enum status stage_search(struct job *job, struct error *error) {
     if (job->best == NULL) {
         return error_no_memory(error, "the best mask");
     }
-    enum status status = score_new(job, &job->score, error);
+    enum status status = hints_try(job, error);
+    if (status == STATUS_OK) {
+        status = score_new(job, &job->score, error);
+    }
     if (status == STATUS_OK) {
         status = score_mask(job->score, job->best, &none, error);
     }

@@ -82,7 +82,7 @@ static enum status retune_rounds(struct job *job, size_t rounds, struct error *e
         if (status != STATUS_OK || round + 1 == rounds) {
             break;
         }
-        status = adversary_attack(job, job->mask, job->fill, true, &found, error);
+        status = adversary_attack(job, job->mask, job->fill, true, true, &found, error);
         if (status != STATUS_OK || found == 0) {
             break;
         }

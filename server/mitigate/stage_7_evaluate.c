@@ -134,7 +134,7 @@ enum status stage_evaluate(struct job *job, struct error *error) {
     enum status status = keep_budget(job, &broken, error);
     if (status == STATUS_OK) {
         job_progress(job, 1, 3, "the suspects' triggers, once more");
-        status = adversary_attack(job, job->mask, job->fill, false, &small, error);
+        status = adversary_attack(job, job->mask, job->fill, false, true, &small, error);
     }
     if (status == STATUS_OK && job->probe != NULL) {
         status = job_probe_logits(job, job->mask, job->fill, &probe_logits, error);
