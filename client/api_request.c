@@ -8,7 +8,11 @@
 #include <strings.h>
 #include <unistd.h>
 
+#include "client/interrupt.h"
+#include "client/problem.h"
+#include "common/clock.h"
 #include "common/file.h"
+#include "common/json_read.h"
 #include "common/words.h"
 
 enum {
@@ -37,25 +41,35 @@ static size_t on_read(char *out, size_t size, size_t count, void *user) {
         request->io_status = error_io(request->error, NULL, "failed to read the file to upload");
         return CURL_READFUNC_ABORT;
     }
-    if (request->digest != NULL) {
-        digest_update(request->digest, out, (size_t)got);
-    }
     request->moved += (uint64_t)got;
     return (size_t)got;
 }
 
-/* libcurl rewinds when a connection that it reused turns out to be closed; the hash starts again with the file. */
+/* libcurl rewinds when a connection that it reused turns out to be closed. */
 static int on_seek(void *user, curl_off_t offset, int origin) {
     struct api_request *request = user;
-    if (origin != SEEK_SET || offset != 0 || lseek(request->upload_fd, 0, SEEK_SET) != 0) {
+    off_t place = (off_t)request->from;
+    if (origin != SEEK_SET || offset != 0 || lseek(request->upload_fd, place, SEEK_SET) != place) {
         return CURL_SEEKFUNC_FAIL;
     }
-    if (request->digest != NULL) {
-        digest_free(request->digest);
-        request->digest = digest_new();
-    }
-    request->moved = 0;
+    request->moved = request->from;
     return CURL_SEEKFUNC_OK;
+}
+
+/* The server gives the whole file where the rest of it was asked for: what is there is of another one. */
+static bool start_over(struct api_request *request) {
+    if (!request->may_start_over || lseek(request->download_fd, 0, SEEK_SET) != 0 ||
+        ftruncate(request->download_fd, 0) != 0) {
+        request->io_status = error_set(request->error, STATUS_CONFLICT, request->path,
+                                       "failed to go on with the download: got another file, expected the same");
+        return false;
+    }
+    if (request->digest != NULL) {
+        digest_reset(request->digest);
+    }
+    request->from = 0;
+    request->moved = 0;
+    return true;
 }
 
 static size_t on_write(char *data, size_t size, size_t count, void *user) {
@@ -63,7 +77,7 @@ static size_t on_write(char *data, size_t size, size_t count, void *user) {
     size_t length = size * count;
     long code = 0;
     (void)curl_easy_getinfo(request->client->easy, CURLINFO_RESPONSE_CODE, &code);
-    if (request->download_fd < 0 || code != 200) {
+    if (request->download_fd < 0 || (code != 200 && code != 206)) {
         if (!buf_append(&request->body, data, length)) {
             request->io_status = error_set(request->error, STATUS_LIMIT, request->path,
                                            "failed to read the answer to %s: got more than %d bytes, expected fewer",
@@ -72,43 +86,57 @@ static size_t on_write(char *data, size_t size, size_t count, void *user) {
         }
         return length;
     }
+    if (code == 200 && request->from > 0 && !start_over(request)) {
+        return 0;
+    }
     if (!file_write_all(request->download_fd, data, length)) {
         request->io_status = error_io(request->error, NULL, "failed to write the download");
         return 0;
+    }
+    if (request->digest != NULL) {
+        digest_update(request->digest, data, length);
     }
     request->moved += length;
     return length;
 }
 
-static size_t on_header(char *data, size_t size, size_t count, void *user) {
-    struct api_request *request = user;
-    size_t length = size * count;
-    static const char name[] = "etag:";
-    size_t at = sizeof name - 1;
-    if (length > at && strncasecmp(data, name, at) == 0) {
-        while (at < length && (data[at] == ' ' || data[at] == '\t')) {
-            at++;
-        }
-        size_t end = length;
-        while (end > at && (data[end - 1] == '\r' || data[end - 1] == '\n' || data[end - 1] == ' ')) {
-            end--;
-        }
-        if (end - at < sizeof request->reply_etag) {
-            memcpy(request->reply_etag, data + at, end - at);
-            request->reply_etag[end - at] = '\0';
-        }
+/* Takes the value of a header line if it is of this name and fits. */
+static void take_field(char out[API_REPLY_FIELD_SIZE], const char *name, const char *line, size_t length) {
+    size_t at = strlen(name);
+    if (length <= at || line[at] != ':' || strncasecmp(line, name, at) != 0) {
+        return;
     }
-    return length;
+    at++;
+    while (at < length && (line[at] == ' ' || line[at] == '\t')) {
+        at++;
+    }
+    while (length > at && strchr("\r\n ", line[length - 1]) != NULL) {
+        length--;
+    }
+    if (length - at < API_REPLY_FIELD_SIZE) {
+        memcpy(out, line + at, length - at);
+        out[length - at] = '\0';
+    }
 }
 
-static bool tick(const struct api_client *client, struct api_request *request) {
-    if (request->download_fd >= 0 && request->total == 0) {
-        curl_off_t total = 0;
-        if (curl_easy_getinfo(client->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &total) == CURLE_OK && total > 0) {
-            request->total = (uint64_t)total;
-        }
+static size_t on_header(char *data, size_t size, size_t count, void *user) {
+    struct api_request *request = user;
+    take_field(request->reply_etag, "etag", data, size * count);
+    take_field(request->reply_location, "location", data, size * count);
+    take_field(request->reply_offset, "upload-offset", data, size * count);
+    return size * count;
+}
+
+static void learn_total(const struct api_client *client, struct api_request *request) {
+    curl_off_t total = 0;
+    if (request->download_fd >= 0 && request->total == 0 &&
+        curl_easy_getinfo(client->easy, CURLINFO_CONTENT_LENGTH_DOWNLOAD_T, &total) == CURLE_OK && total > 0) {
+        request->total = request->from + (uint64_t)total;
     }
-    return client->hooks == NULL || client->hooks->tick(client->hooks->user, request->moved, request->total);
+}
+
+static bool tick(const struct api_client *client, const struct api_request *request, bool waiting) {
+    return client->hooks == NULL || client->hooks->tick(client->hooks->user, request->moved, request->total, waiting);
 }
 
 static CURLcode drive(struct api_client *client, struct api_request *request) {
@@ -121,7 +149,10 @@ static CURLcode drive(struct api_client *client, struct api_request *request) {
     while (running > 0 && result == CURLE_OK) {
         if (curl_multi_perform(client->multi, &running) != CURLM_OK) {
             result = CURLE_FAILED_INIT;
-        } else if (running > 0 && !tick(client, request)) {
+            break;
+        }
+        learn_total(client, request);
+        if (running > 0 && !tick(client, request, false)) {
             result = CURLE_ABORTED_BY_CALLBACK;
         } else if (running > 0) {
             (void)curl_multi_poll(client->multi, NULL, 0, TICK_MS, NULL);
@@ -138,7 +169,7 @@ static CURLcode drive(struct api_client *client, struct api_request *request) {
 }
 
 static bool append_header(struct curl_slist **list, const char *name, const char *value) {
-    char line[512];
+    char line[1536];
     int length = snprintf(line, sizeof line, "%s: %s", name, value);
     if (length < 0 || (size_t)length >= sizeof line) {
         return false;
@@ -160,14 +191,15 @@ static bool make_headers(const struct api_client *client, const struct api_reque
     }
     if (request->text != NULL) {
         fine = fine && append_header(out, "Content-Type", "application/json");
-    } else if (request->upload_fd >= 0) {
-        fine = fine && append_header(out, "Content-Type", "application/octet-stream");
     }
     if (request->etag != NULL && request->etag[0] != '\0') {
         fine = fine && append_header(out, "If-None-Match", request->etag);
     }
     if (request->key != NULL) {
         fine = fine && append_header(out, "Idempotency-Key", request->key);
+    }
+    for (size_t i = 0; i < API_FIELDS_MAX && request->fields[i].name != NULL; i++) {
+        fine = fine && append_header(out, request->fields[i].name, request->fields[i].value);
     }
     return fine;
 }
@@ -206,15 +238,26 @@ static void set_body(const struct api_client *client, struct api_request *reques
         (void)curl_easy_setopt(easy, CURLOPT_READDATA, request);
         (void)curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, on_seek);
         (void)curl_easy_setopt(easy, CURLOPT_SEEKDATA, request);
-        (void)curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->upload_size);
+        (void)curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)(request->size - request->from));
         (void)curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, 256L * 1024);
     } else if (request->text != NULL || strcmp(request->method, "POST") == 0) {
         (void)curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->text != NULL ? request->text : "");
         (void)curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->text_length);
     }
-    if (strcmp(request->method, "GET") != 0) {
+    if (strcmp(request->method, "HEAD") == 0) {
+        (void)curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
+    } else if (strcmp(request->method, "GET") != 0) {
         (void)curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, request->method);
     }
+}
+
+/* The connection was there, and broke. */
+static bool was_lost(const struct api_client *client, CURLcode code) {
+    curl_off_t connected = 0;
+    bool breaks = code == CURLE_GOT_NOTHING || code == CURLE_SEND_ERROR || code == CURLE_RECV_ERROR ||
+                  code == CURLE_PARTIAL_FILE || code == CURLE_OPERATION_TIMEDOUT;
+    return breaks && curl_easy_getinfo(client->easy, CURLINFO_PRETRANSFER_TIME_T, &connected) == CURLE_OK &&
+           connected > 0;
 }
 
 static enum status explain(const struct api_client *client, const struct api_request *request, CURLcode code,
@@ -245,9 +288,11 @@ enum status api_request_run(struct api_client *client, struct api_request *reque
     (void)buf_printf(&url, "%s%s", client->base, request->path);
     request->client = client;
     request->error = error;
-    request->moved = 0;
-    request->total = request->upload_fd >= 0 ? request->upload_size : 0;
-    request->reply_etag[0] = '\0';
+    request->moved = request->from;
+    request->total = request->upload_fd >= 0 ? request->size : 0;
+    request->code = 0;
+    request->lost = false;
+    request->reply_etag[0] = request->reply_location[0] = request->reply_offset[0] = '\0';
     buf_reset(&request->body);
     if (url.failed || !make_headers(client, request, &headers)) {
         status = error_set(error, STATUS_LIMIT, request->path, "failed to build request %.200s: got too long a value",
@@ -259,6 +304,7 @@ enum status api_request_run(struct api_client *client, struct api_request *reque
     (void)curl_easy_setopt(client->easy, CURLOPT_HTTPHEADER, headers);
     CURLcode code = drive(client, request);
     if (code != CURLE_OK) {
+        request->lost = was_lost(client, code);
         status = explain(client, request, code, error);
         goto done;
     }
@@ -266,8 +312,52 @@ enum status api_request_run(struct api_client *client, struct api_request *reque
     (void)curl_easy_getinfo(client->easy, CURLINFO_RESPONSE_CODE, &request->code);
     (void)curl_easy_getinfo(client->easy, CURLINFO_RETRY_AFTER, &retry_after);
     request->retry_after_s = (long)retry_after;
+    client->reached = true;
 done:
     curl_slist_free_all(headers);
     buf_deinit(&url);
     return status;
+}
+
+bool api_request_succeeded(const struct api_request *request) {
+    return (request->code >= 200 && request->code < 300) || request->code == 304;
+}
+
+bool api_request_is_busy(const struct api_request *request) {
+    return problem_status(request->code) == STATUS_UNAVAILABLE && request->retry_after_s <= API_RETRY_AFTER_MAX_S;
+}
+
+enum status api_request_json(const struct api_request *request, json_t **out, struct error *error) {
+    *out = NULL;
+    if (request->body.length == 0) {
+        return STATUS_OK;
+    }
+    struct error cause = {0};
+    if (json_read_text(request->body.data, request->body.length, out, &cause) != STATUS_OK) {
+        return error_set(error, STATUS_INVALID, request->path, "failed to read the answer to %.200s: %.200s (%.80s)",
+                         request->path, cause.message, cause.where);
+    }
+    return STATUS_OK;
+}
+
+enum status api_request_problem(const struct api_request *request, struct error *error) {
+    struct error ignored = {0};
+    json_t *body = NULL;
+    char what[160];
+    (void)snprintf(what, sizeof what, "%s %.140s", request->method, request->path);
+    (void)api_request_json(request, &body, &ignored); /* a proxy may answer in HTML: the code says enough then */
+    enum status status = problem_to_error(request->code, body, what, error);
+    json_decref(body);
+    return status;
+}
+
+bool api_request_pause(const struct api_client *client, const struct api_request *request, double seconds) {
+    const double nap_s = TICK_MS / 1000.0;
+    double end = clock_seconds() + seconds;
+    for (double left = seconds; left > 0; left = end - clock_seconds()) {
+        if (!interrupt_sleep(left < nap_s ? left : nap_s) || !tick(client, request, true)) {
+            return false;
+        }
+    }
+    return true;
 }

@@ -40,13 +40,24 @@ int cmd_download(const struct command *command, int argc, char **argv) {
         return command_usage(command, &error);
     }
     out = out != NULL ? out : artifact;
+    if (options.json && strcmp(out, "-") == 0) {
+        (void)error_set(&error, STATUS_INVALID, "--json",
+                        "failed to read options: got --json with -o -, expected one use of standard output");
+        return command_usage(command, &error);
+    }
+    struct api_download_info info = {.size = 0};
     struct progress_bar *bar = progress_bar_new(stderr, progress_mode_of(options.quiet));
     enum status status = command_connect(&options, &client, &error);
     if (status == STATUS_OK) {
-        status = transfer_artifact(client, bar, words.items[0], artifact, out, &error);
+        status = transfer_artifact(client, bar, words.items[0], artifact, out, &info, &error);
         progress_bar_end(bar, false);
     }
-    if (status == STATUS_OK && strcmp(out, "-") != 0) {
+    if (status == STATUS_OK && options.json) {
+        json_t *done = json_pack("{s:s, s:s, s:s, s:I}", "file", out, "artifact", artifact, "sha256", info.sha256,
+                                 "size", (json_int_t)info.size);
+        command_print_json(stdout, done, false);
+        json_decref(done);
+    } else if (status == STATUS_OK && strcmp(out, "-") != 0) {
         (void)printf("%s\n", out);
     }
     progress_bar_free(bar);

@@ -84,10 +84,10 @@ static enum status check_words(struct run *run, struct error *error) {
 static enum status fetch(struct run *run, struct error *error) {
     enum status status = job_calls_result(run->client, run->job_id, &run->result, error);
     if (status == STATUS_OK) {
-        status = transfer_artifact(run->client, run->bar, run->job_id, ARTIFACT_MODEL, run->out, error);
+        status = transfer_artifact(run->client, run->bar, run->job_id, ARTIFACT_MODEL, run->out, NULL, error);
     }
     if (status == STATUS_OK && run->report != NULL) {
-        status = transfer_artifact(run->client, run->bar, run->job_id, ARTIFACT_REPORT, run->report, error);
+        status = transfer_artifact(run->client, run->bar, run->job_id, ARTIFACT_REPORT, run->report, NULL, error);
     }
     progress_bar_end(run->bar, false);
     return status;

@@ -67,6 +67,8 @@ int cmd_submit(const struct command *command, int argc, char **argv) {
         {"label", 'l', OPTION_LIST, &submit.words.labels, 0, "KEY=VALUE", "a label of the job; may be repeated"},
         {"priority", 0, OPTION_STRING, &submit.words.priority, 0, "N", "higher runs first"},
         {"deadline", 0, OPTION_DOUBLE, &submit.words.deadline_s, 0, "SECONDS", "it must be done by then"},
+        {"key", 0, OPTION_STRING, &submit.words.key, 0, "KEY",
+         "Idempotency-Key: a second submission with it gives the job of the first"},
         {"watch", 'w', OPTION_FLAG, &submit.watch, 0, NULL, "follow the job to its end"},
         COMMAND_OPTION_ROWS(submit.options),
         COMMAND_OPTION_END,

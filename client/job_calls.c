@@ -115,7 +115,9 @@ enum status job_calls_submit(struct api_client *client, struct progress_bar *bar
         status = put_id(client, bar, TRANSFER_SAMPLES, words->probe, body, "probe_id", error);
     }
     if (status == STATUS_OK) {
-        status = api_client_call(client, "POST", PATH_JOBS, body, NULL, CALL_TIMEOUT_S, &reply, error);
+        char key[ID_SIZE];
+        id_make("key", key);
+        status = api_client_post(client, PATH_JOBS, body, words->key != NULL ? words->key : key, &reply, error);
     }
     if (status == STATUS_OK) {
         const char *id = json_string_value(json_object_get(reply.body, "id"));
@@ -221,10 +223,11 @@ static bool is_over(const struct watch *watch) {
            (watch->deadline > 0 && clock_seconds() >= watch->deadline);
 }
 
-static bool on_tick(void *user, uint64_t done, uint64_t total) {
+static bool on_tick(void *user, uint64_t done, uint64_t total, bool waiting) {
     const struct watch *watch = user;
     (void)done;
     (void)total;
+    (void)waiting;
     if (watch->job != NULL) {
         show(watch);
     }
@@ -234,7 +237,7 @@ static bool on_tick(void *user, uint64_t done, uint64_t total) {
 /* Sleeps in short naps, so that the bar goes on and signals count. */
 static void pause_for(struct watch *watch, double seconds) {
     double end = clock_seconds() + seconds;
-    while (clock_seconds() < end && on_tick(watch, 0, 0)) {
+    while (clock_seconds() < end && on_tick(watch, 0, 0, true)) {
         (void)interrupt_sleep(fmin(0.1, seconds));
     }
 }
@@ -281,6 +284,7 @@ enum status job_calls_follow(struct api_client *client, const char *job_id, cons
             break;
         }
         double asked = clock_seconds();
+        api_client_set_patience(client, latest == NULL ? API_PATIENCE_S : 0); /* later this loop has its own */
         status = poll_once(client, job_id, etag, &reply, &cause);
         if (status == STATUS_UNAVAILABLE && latest != NULL && asked - away_since < AWAY_MAX_S) {
             pause_for(&watch, 0.5);
@@ -308,6 +312,7 @@ enum status job_calls_follow(struct api_client *client, const char *job_id, cons
         pause_for(&watch, POLL_GAP_S - (clock_seconds() - asked));
     }
     api_client_set_hooks(client, NULL);
+    api_client_set_patience(client, API_PATIENCE_S);
     if (status == STATUS_OK) {
         *job = latest;
         latest = NULL;

@@ -23,6 +23,7 @@ struct job_words {
     struct option_list labels;   /* key=value */
     const char *priority;        /* decimal, or NULL */
     double deadline_s;           /* 0: none */
+    const char *key;             /* Idempotency-Key, or NULL: one of its own */
 };
 
 /* The members that need no server: method, parameters, seed, labels, priority. On success *body is a new reference. */

@@ -6,17 +6,10 @@
 #include <string.h>
 
 #include "client/report_fields.h"
+#include "client/report_format.h"
 #include "common/words.h"
 
-enum {
-    CELL_SIZE = 32,
-    NAME_SIZE = 48,
-    BAR_CELLS = 24,
-    LAYERS_SHOWN = 24,
-    CLASSES_SHOWN = 50,
-    CURVE_CELLS = 60,
-    CURVE_LEVELS = 8
-};
+enum { NAME_SIZE = 48, BAR_CELLS = 24, LAYERS_SHOWN = 24, CLASSES_SHOWN = 50, CURVE_CELLS = 60, CURVE_LEVELS = 8 };
 
 #define COLOR_GOOD "\033[32m"
 #define COLOR_BAD "\033[31m"
@@ -25,23 +18,6 @@ enum {
 
 static const char *paint(const struct progress_style *style, const char *color) {
     return style->color ? color : "";
-}
-
-static void format_percent(char out[CELL_SIZE], const json_t *report, const char *name) {
-    double value = 0;
-    if (report_number(report, name, &value)) {
-        (void)snprintf(out, CELL_SIZE, "%.1f %%", value * 100);
-    } else {
-        (void)snprintf(out, CELL_SIZE, "-");
-    }
-}
-
-static void format_number(char out[CELL_SIZE], const json_t *value) {
-    if (json_is_number(value)) {
-        (void)snprintf(out, CELL_SIZE, "%.3f", json_number_value(value));
-    } else {
-        (void)snprintf(out, CELL_SIZE, "-");
-    }
 }
 
 /* A name from the report with what could move the cursor replaced, cut to the cell. */
@@ -64,10 +40,10 @@ static void print_bar(FILE *file, double fraction, const struct progress_style *
 }
 
 static void print_row(FILE *file, const json_t *report, const char *title, const char *before, const char *after) {
-    char left[CELL_SIZE];
-    char right[CELL_SIZE];
-    format_percent(left, report, before);
-    format_percent(right, report, after);
+    char left[REPORT_CELL_SIZE];
+    char right[REPORT_CELL_SIZE];
+    report_format_percent(left, report, before);
+    report_format_percent(right, report, after);
     (void)fprintf(file, "  %-22s %10s %10s", title, left, right);
 }
 
@@ -76,9 +52,8 @@ static void print_verdict(FILE *file, const json_t *report, const struct progres
     char method[NAME_SIZE];
     format_name(verdict, json_object_get(report, "verdict"));
     format_name(method, json_object_get(report, "method"));
-    bool is_good = strcmp(verdict, verdict_name(VERDICT_REMOVED)) == 0 ||
-                   strcmp(verdict, verdict_name(VERDICT_NO_BACKDOOR_FOUND)) == 0;
-    (void)fprintf(file, "  %-22s %s%s%s", "verdict", paint(style, is_good ? COLOR_GOOD : COLOR_BAD),
+    (void)fprintf(file, "  %-22s %s%s%s", "verdict",
+                  paint(style, report_verdict_is_good(verdict) ? COLOR_GOOD : COLOR_BAD),
                   verdict[0] != '\0' ? verdict : "-", paint(style, COLOR_OFF));
     const json_t *seed = json_object_get(report, "seed");
     if (method[0] != '\0' && json_is_integer(seed)) {
@@ -92,7 +67,7 @@ void report_view_summary(FILE *file, const json_t *report, const struct progress
     double units = 0;
     double total = 0;
     double der = 0;
-    char text[CELL_SIZE];
+    char text[REPORT_CELL_SIZE];
     (void)fprintf(file, "  %s%-22s %10s %10s%s\n", paint(style, COLOR_HEAD), "", "before", "after",
                   paint(style, COLOR_OFF));
     print_row(file, report, "accuracy", "accuracy_before", "accuracy_after");
@@ -135,26 +110,15 @@ static void print_head(FILE *file, const char *title, const struct progress_styl
     (void)fprintf(file, "\n%s%s%s\n", paint(style, COLOR_HEAD), title, paint(style, COLOR_OFF));
 }
 
-static bool is_suspect(const json_t *suspects, json_int_t class) {
-    size_t i = 0;
-    json_t *item = NULL;
-    json_array_foreach(suspects, i, item) {
-        if (json_is_integer(item) && json_integer_value(item) == class) {
-            return true;
-        }
-    }
-    return false;
-}
-
 /* A trigger that sends each class to another one has no line among the classes. */
 static void print_all_to_all(FILE *file, const json_t *report, const struct progress_style *style) {
     const json_t *found = json_object_get(json_object_get(report, "exposure"), "all_to_all");
-    char before[CELL_SIZE], after[CELL_SIZE], family[NAME_SIZE];
+    char before[REPORT_CELL_SIZE], after[REPORT_CELL_SIZE], family[NAME_SIZE];
     if (!json_is_true(json_object_get(found, "suspect"))) {
         return;
     }
-    format_number(before, json_object_get(found, "size_before"));
-    format_number(after, json_object_get(found, "size_after"));
+    report_format_number(before, json_object_get(found, "size_before"));
+    report_format_number(after, json_object_get(found, "size_after"));
     format_name(family, json_object_get(found, "family"));
     (void)fprintf(file, "  %5s  %-9s %9s %9s %9s %9s  %severy class to another one, suspect%s\n", "all", family, before,
                   "-", after, "-", paint(style, COLOR_BAD), paint(style, COLOR_OFF));
@@ -165,29 +129,25 @@ static void print_exposure(FILE *file, const json_t *report, const struct progre
     static const char *const names[] = {"size_before", "anomaly_before", "size_after", "anomaly_after"};
     const json_t *exposure = json_object_get(report, "exposure");
     const json_t *classes = json_object_get(exposure, "classes");
-    const json_t *suspects = json_object_get(exposure, "suspects");
-    double largest = 0;
+    double largest = report_largest(classes, "anomaly_before");
     size_t i = 0;
     json_t *item = NULL;
     if (json_array_size(classes) == 0) {
         return;
     }
-    json_array_foreach(classes, i, item) {
-        largest = fmax(largest, json_number_value(json_object_get(item, "anomaly_before")));
-    }
     print_head(file, "Smallest trigger found for each class (long bar: it stands out)", style);
     (void)fprintf(file, "  %5s  %-9s %9s %9s %9s %9s\n", "", "", "size", "anomaly", "size", "anomaly");
     (void)fprintf(file, "  %5s  %-9s %9s %9s %9s %9s\n", "class", "family", "before", "before", "after", "after");
     json_array_foreach(classes, i, item) {
-        char cells[4][CELL_SIZE];
+        char cells[4][REPORT_CELL_SIZE];
         char family[NAME_SIZE];
         json_int_t class = json_integer_value(json_object_get(item, "class"));
-        bool suspect = is_suspect(suspects, class);
+        bool suspect = report_is_suspect(exposure, class);
         if (i >= CLASSES_SHOWN && !suspect) {
             continue;
         }
         for (size_t j = 0; j < 4; j++) {
-            format_number(cells[j], json_object_get(item, names[j]));
+            report_format_number(cells[j], json_object_get(item, names[j]));
         }
         format_name(family, json_object_get(item, "family"));
         (void)fprintf(file, "  %5lld  %-9s %9s %9s %9s %9s  %s", (long long)class, family, cells[0], cells[1], cells[2],
@@ -233,12 +193,6 @@ static void print_pruned(FILE *file, const json_t *report, const struct progress
     }
 }
 
-/* A point of the curve: {"evaluations", "best", "mean"}; NaN if it is something else. */
-static double curve_value(const json_t *point) {
-    const json_t *best = json_object_get(point, "best");
-    return json_is_number(best) ? json_number_value(best) : NAN;
-}
-
 /* The curve as one line of small columns, each the best of its share of the points. */
 static void print_curve(FILE *file, const json_t *curve, const struct progress_style *style) {
     static const char *const blocks[CURVE_LEVELS] = {"\u2581", "\u2582", "\u2583", "\u2584",
@@ -248,8 +202,8 @@ static void print_curve(FILE *file, const json_t *curve, const struct progress_s
     double low = INFINITY;
     double high = -INFINITY;
     for (size_t i = 0; i < count; i++) {
-        low = fmin(low, curve_value(json_array_get(curve, i))); /* fmin() and fmax() pass over NaN */
-        high = fmax(high, curve_value(json_array_get(curve, i)));
+        low = fmin(low, report_curve_value(json_array_get(curve, i), "best")); /* fmin() and fmax() pass over NaN */
+        high = fmax(high, report_curve_value(json_array_get(curve, i), "best"));
     }
     if (count < 2 || !(high > low)) {
         return;
@@ -259,7 +213,7 @@ static void print_curve(FILE *file, const json_t *curve, const struct progress_s
     for (size_t cell = 0; cell < cells; cell++) {
         double best = low;
         for (size_t i = cell * count / cells; i < (cell + 1) * count / cells; i++) {
-            best = fmax(best, curve_value(json_array_get(curve, i)));
+            best = fmax(best, report_curve_value(json_array_get(curve, i), "best"));
         }
         size_t level = (size_t)((best - low) / (high - low) * (CURVE_LEVELS - 1) + 0.5);
         level = level < CURVE_LEVELS ? level : CURVE_LEVELS - 1;
@@ -269,12 +223,6 @@ static void print_curve(FILE *file, const json_t *curve, const struct progress_s
 }
 
 static void print_search(FILE *file, const json_t *report, const struct progress_style *style) {
-    static const struct {
-        const char *title, *name;
-    } rows[] = {{"nothing pruned", "reward_none"},
-                {"greedy ranking", "reward_greedy"},
-                {"random search", "reward_random"},
-                {"agent (best)", "reward_best"}};
     const json_t *search = json_object_get(report, "search");
     double value = 0;
     if (!json_is_object(search)) {
@@ -284,9 +232,9 @@ static void print_search(FILE *file, const json_t *report, const struct progress
     if (report_number(report, "evaluations", &value)) {
         (void)fprintf(file, "  %-22s %10.0f\n", "masks evaluated", value);
     }
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        if (report_number(report, rows[i].name, &value)) {
-            (void)fprintf(file, "  %-22s %10.4f\n", rows[i].title, value);
+    for (const struct report_row *row = report_rewards; row->title != NULL; row++) {
+        if (report_number(report, row->before, &value)) {
+            (void)fprintf(file, "  %-22s %10.4f\n", row->title, value);
         }
     }
     print_curve(file, json_object_get(search, "curve"), style);

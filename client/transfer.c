@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "client/api_upload.h"
 #include "client/interrupt.h"
 #include "common/words.h"
 
@@ -23,7 +24,7 @@ struct ticker {
     int interrupts;
 };
 
-static bool on_tick(void *user, uint64_t done, uint64_t total) {
+static bool on_tick(void *user, uint64_t done, uint64_t total, bool waiting) {
     const struct ticker *ticker = user;
     struct progress_state state = {.label = ticker->label, .fraction = -1, .eta_s = -1, .best_reward = NAN};
     if (total > 0) {
@@ -31,6 +32,7 @@ static bool on_tick(void *user, uint64_t done, uint64_t total) {
         /* All is sent, but the server reads it through before it answers. */
         state.message = done == total ? "checking" : NULL;
     }
+    state.message = waiting ? "waiting for the server" : state.message;
     progress_bar_show(ticker->bar, &state);
     return interrupt_count() == ticker->interrupts;
 }
@@ -70,14 +72,8 @@ static struct ticker make_ticker(struct progress_bar *bar, const char *verb, con
 
 enum status transfer_upload(struct api_client *client, struct progress_bar *bar, enum transfer_kind kind,
                             const char *file, const char *name, json_t **object, struct error *error) {
-    char path[API_PATH_SIZE];
-    char escaped[API_PATH_SIZE];
     const char *shown = name != NULL ? name : base_name(file);
-    int length = -1;
-    if (strlen(shown) <= NAME_MAX_BYTES && api_escape(escaped, sizeof escaped, shown)) {
-        length = snprintf(path, sizeof path, "%s?name=%s", KINDS[kind].path, escaped);
-    }
-    if (length < 0 || (size_t)length >= sizeof path) {
+    if (strlen(shown) > NAME_MAX_BYTES) {
         return error_set(error, STATUS_LIMIT, file,
                          "failed to upload %.100s: got a name of %zu bytes, expected at most %d", file, strlen(shown),
                          NAME_MAX_BYTES);
@@ -85,7 +81,7 @@ enum status transfer_upload(struct api_client *client, struct progress_bar *bar,
     struct ticker ticker = make_ticker(bar, "upload", base_name(file));
     struct api_hooks hooks = {.user = &ticker, .tick = on_tick};
     api_client_set_hooks(client, &hooks);
-    enum status status = api_client_upload(client, path, file, object, error);
+    enum status status = api_upload_file(client, KINDS[kind].name, shown, file, object, error);
     api_client_set_hooks(client, NULL);
     return status;
 }
@@ -110,11 +106,44 @@ enum status transfer_object_id(struct api_client *client, struct progress_bar *b
     return status;
 }
 
+/* Digest and size of an artifact, as the job's list has them. */
+static enum status find_artifact(struct api_client *client, const char *job_id, const char *artifact,
+                                 struct api_download_info *info, struct error *error) {
+    char path[API_PATH_SIZE];
+    json_t *list = NULL;
+    json_t *item = NULL;
+    size_t i = 0;
+    enum status status = api_path(path, PATH_JOBS, job_id, "/artifacts", error);
+    if (status == STATUS_OK) {
+        status = api_client_get(client, path, &list, error);
+    }
+    if (status != STATUS_OK) {
+        return status;
+    }
+    status = STATUS_NOT_FOUND;
+    json_array_foreach(json_object_get(list, "data"), i, item) {
+        const char *name = json_string_value(json_object_get(item, "name"));
+        const char *sha256 = json_string_value(json_object_get(item, "sha256"));
+        json_int_t size = json_integer_value(json_object_get(item, "size"));
+        if (name != NULL && sha256 != NULL && strcmp(name, artifact) == 0 && size >= 0) {
+            (void)snprintf(info->sha256, sizeof info->sha256, "%s", sha256);
+            info->size = (uint64_t)size;
+            status = STATUS_OK;
+        }
+    }
+    json_decref(list);
+    return status == STATUS_OK
+               ? status
+               : error_set(error, status, NULL, "failed to download %.64s of job %.40s: it has none", artifact, job_id);
+}
+
 enum status transfer_artifact(struct api_client *client, struct progress_bar *bar, const char *job_id,
-                              const char *artifact, const char *file, struct error *error) {
+                              const char *artifact, const char *file, struct api_download_info *info,
+                              struct error *error) {
     char path[API_PATH_SIZE];
     char suffix[API_PATH_SIZE];
     char escaped[API_PATH_SIZE / 4];
+    struct api_download_info found = {.size = 0};
     if (!api_escape(escaped, sizeof escaped, artifact)) {
         return error_set(error, STATUS_LIMIT, NULL, "failed to download: got an artifact name of %zu bytes",
                          strlen(artifact));
@@ -122,11 +151,17 @@ enum status transfer_artifact(struct api_client *client, struct progress_bar *ba
     (void)snprintf(suffix, sizeof suffix, "/artifacts/%s", escaped);
     enum status status = api_path(path, PATH_JOBS, job_id, suffix, error);
     if (status == STATUS_OK) {
+        status = find_artifact(client, job_id, artifact, &found, error);
+    }
+    if (status == STATUS_OK) {
         struct ticker ticker = make_ticker(bar, "download", artifact);
         struct api_hooks hooks = {.user = &ticker, .tick = on_tick};
         api_client_set_hooks(client, &hooks);
-        status = api_client_download(client, path, file, error);
+        status = api_download_file(client, path, &found, file, error);
         api_client_set_hooks(client, NULL);
+    }
+    if (status == STATUS_OK && info != NULL) {
+        *info = found;
     }
     return status;
 }

@@ -5,6 +5,7 @@
 #include <jansson.h>
 
 #include "client/api_client.h"
+#include "client/api_download.h"
 #include "client/progress_bar.h"
 #include "common/error.h"
 #include "common/id.h"
@@ -23,8 +24,9 @@ enum status transfer_upload(struct api_client *client, struct progress_bar *bar,
 /* The id that `word` is, or that uploading the file `word` gives. */
 enum status transfer_object_id(struct api_client *client, struct progress_bar *bar, enum transfer_kind kind,
                                const char *word, char id[ID_SIZE], struct error *error);
-/* Downloads an artifact of a job to `file` ("-": standard output). */
+/* Downloads an artifact of a job to `file` ("-": standard output). *info, unless NULL, is what it is. */
 enum status transfer_artifact(struct api_client *client, struct progress_bar *bar, const char *job_id,
-                              const char *artifact, const char *file, struct error *error);
+                              const char *artifact, const char *file, struct api_download_info *info,
+                              struct error *error);
 
 #endif

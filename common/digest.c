@@ -33,6 +33,10 @@ void digest_free(struct digest *digest) {
     mem_free(digest);
 }
 
+void digest_reset(struct digest *digest) {
+    sha256_init(&digest->state);
+}
+
 void digest_update(struct digest *digest, const void *data, size_t length) {
     sha256_update(&digest->state, length, data);
 }

@@ -12,6 +12,7 @@ struct digest; /* a running hash */
 struct digest *digest_new(void);
 void digest_free(struct digest *digest);
 void digest_update(struct digest *digest, const void *data, size_t length);
+void digest_reset(struct digest *digest); /* as new */
 /* Lower-case hex. The running hash must not be updated afterwards. */
 void digest_finish(struct digest *digest, char out[DIGEST_HEX_SIZE]);
 

@@ -4,7 +4,7 @@
 
 #include <stddef.h>
 
-enum { CANNED_MAX = 8, CANNED_REQUEST_MAX = 1 << 20 };
+enum { CANNED_MAX = 12, CANNED_REQUEST_MAX = 1 << 20 };
 
 struct canned_server;
 
