@@ -2,7 +2,7 @@
 # Repairs every model of a folder by every method and lets a judge measure the files before and after.
 #
 #   make quality [ONP_ZOO=folder] [METHODS="onp clp fp"] [SEEDS="1 2 3"] [MODELS="a b"] [FORGE="patch warp"]
-#                [ONP_SET="iterations=10 anp.mask_steps=100"] [QUALITY_OUT=folder]
+#                [SAMPLES="500 100"] [ONP_SET="iterations=10 anp.mask_steps=100"] [QUALITY_OUT=folder]
 #
 # The folder has one folder a model with model.onnx, clean.npz and, for a backdoored one, probe.npz; clean test sets lie beside them
 # (cifar10-test.npz, and cifar10-test-norm.npz for models whose info.json says that the normalisation is not in the graph) or in the
@@ -11,6 +11,7 @@
 # The judge is ONNX Runtime: a folder with judge.js and its package.json (ONP_JUDGE, else ../shared/tools/judge), copied into the
 # build folder, its packages installed there. Where there is none the files are measured by `onp run --method evaluate`, and each
 # row says so. Parameters in ONP_SET go to "onp", or to the method that is named before a dot.
+# SAMPLES: how many of the clean samples a job gets (all; fewer need python3), drawn by the seed.
 # Writes table.md and results.jsonl; a row that is there is not measured again, so a run that was cut off goes on.
 set -euo pipefail
 
@@ -22,6 +23,7 @@ judge=$build/judge
 read -r -a seeds <<< "${SEEDS:-1}"
 read -r -a methods <<< "${METHODS:-onp}"
 read -r -a settings <<< "${ONP_SET:-}"
+read -r -a sample_counts <<< "${SAMPLES:-all}"
 die() { echo "quality: $*" >&2; exit 1; }
 
 if [ ! -x "$build/onp" ] || [ ! -x "$build/onpd" ]; then die "failed to find $build/onp and $build/onpd: build first"; fi
@@ -79,10 +81,14 @@ done
 
 # --- the rows ---
 
-# run_one NAME FOLDER METHOD SEED
+# run_one NAME FOLDER METHOD SEED SAMPLES
 run_one() {
-    local name=$1 folder=$2 method=$3 seed=$4 test_set=$zoo/cifar10-test.npz probe=() set_args=() pair key before after
-    local base=$out/judged/$name-$method-$seed
+    local name=$1 folder=$2 method=$3 seed=$4 samples=$5 test_set=$zoo/cifar10-test.npz probe=() set_args=()
+    local base=$out/judged/$name-$method-$seed-$samples clean=$folder/clean.npz pair key before after
+    if [ "$samples" != all ]; then
+        clean=$base-clean.npz
+        python3 tests/support/fewer_samples.py "$folder/clean.npz" "$clean" "$samples" "$seed"
+    fi
     if grep -q '"normalisation_in_graph": 0' "$folder/info.json" 2> /dev/null; then test_set=$zoo/cifar10-test-norm.npz; fi
     [ -f "$folder/test.npz" ] && test_set=$folder/test.npz
     [ -f "$folder/probe.npz" ] && probe=(--probe "$folder/probe.npz")
@@ -94,7 +100,7 @@ run_one() {
         *) [ "$method" = onp ] && set_args+=(--set "$pair") ;;
         esac
     done
-    "$build/onp" run "$folder/model.onnx" --samples "$folder/clean.npz" "${probe[@]}" --method "$method" --seed "$seed" \
+    "$build/onp" run "$folder/model.onnx" --samples "$clean" "${probe[@]}" --method "$method" --seed "$seed" \
         "${set_args[@]}" -o "$base.onnx" --report "$base.json" > "$base.log" 2>&1 ||
         { echo "quality: $name, $method, seed $seed: the job failed, see $base.log" >&2; return 0; }
     # The model as it came is the same for all methods and seeds.
@@ -104,51 +110,56 @@ run_one() {
     }
     before=$(cat "$out/judged/$name.before")
     after=$(measure "$base.onnx" "$test_set" "${probe[@]}")
-    jq -cn --arg model "$name" --arg method "$method" --argjson seed "$seed" --argjson before "$before" \
+    jq -cn --arg model "$name" --arg method "$method" --argjson seed "$seed" --arg samples "$samples" --argjson before "$before" \
         --argjson after "$after" --arg judge "$judge_name" --slurpfile report "$base.json" '$report[0] as $r | {
-            model: $model, method: $method, seed: $seed, judge: $judge, accuracy_before: $before.accuracy,
+            model: $model, method: $method, seed: $seed, samples: $samples, judge: $judge, accuracy_before: $before.accuracy,
             accuracy_after: $after.accuracy, asr_before: $before.asr, asr_after: $after.asr,
             recovery_after: $after.ra, verdict: $r.verdict, pruned_units: $r.pruned_units,
             evaluations: $r.search.evaluations, reward: $r.search.reward, seconds: $r.seconds,
             peak_memory_bytes: $r.provenance.peak_memory_bytes}' >> "$results"
-    tail -n 1 "$results" | jq -r '"\(.model) \(.method) seed \(.seed): \(.verdict), attack success \(.asr_after // "-"), " +
+    tail -n 1 "$results" | jq -r '"\(.model) \(.method) seed \(.seed) samples \(.samples): \(.verdict), attack success \(.asr_after // "-"), " +
         "accuracy \(.accuracy_before) -> \(.accuracy_after), \(.seconds.total | floor) s"'
 }
 
-for seed in "${seeds[@]}"; do
-    for method in "${methods[@]}"; do
-        for i in "${!names[@]}"; do
-            if jq -es --arg m "${names[i]}" --arg d "$method" --argjson s "$seed" \
-                'any(.model == $m and (.method // "onp") == $d and .seed == $s)' "$results" > /dev/null; then
-                continue
-            fi
-            run_one "${names[i]}" "${folders[i]}" "$method" "$seed"
+rows() {
+    local samples seed method i
+    for samples in "${sample_counts[@]}"; do
+        for seed in "${seeds[@]}"; do
+            for method in "${methods[@]}"; do
+                for i in "${!names[@]}"; do echo "$samples $seed $method $i"; done
+            done
         done
     done
-done
+}
+rows > "$out/rows"
+while read -r samples seed method i <&3; do
+    jq -es --arg m "${names[i]}" --arg d "$method" --argjson s "$seed" --arg n "$samples" \
+        'any(.model == $m and .method == $d and .seed == $s and .samples == $n)' "$results" > /dev/null ||
+        run_one "${names[i]}" "${folders[i]}" "$method" "$seed" "$samples"
+done 3< "$out/rows"
 
 # --- the tables ---
 
 {
-    echo '| model | method | seed | verdict | accuracy before | after | attack success before | after | recovery | pruned | evaluations | reward none / greedy / random / best | seconds | peak MB |'
-    echo '| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |'
+    echo '| model | method | samples | seed | verdict | accuracy before | after | attack success before | after | recovery | pruned | evaluations | reward none / greedy / random / ppo / best | seconds | peak MB |'
+    echo '| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |'
     jq -rs 'def p: if . == null then "-" else (. * 1000 | round / 10 | tostring) + " %" end;
             def r: if . == null then "-" else (. * 1000 | round / 1000 | tostring) end;
-            sort_by(.model, .method, .seed)[] |
-            "| \(.model) | \(.method // "onp") | \(.seed) | \(.verdict) | \(.accuracy_before | p) | \(.accuracy_after | p) | " +
+            sort_by(.model, .method, .samples, .seed)[] |
+            "| \(.model) | \(.method) | \(.samples) | \(.seed) | \(.verdict) | \(.accuracy_before | p) | \(.accuracy_after | p) | " +
             "\(.asr_before | p) | \(.asr_after | p) | \(.recovery_after | p) | \(.pruned_units) | \(.evaluations // "-") | " +
-            "\(.reward.none | r) / \(.reward.greedy | r) / \(.reward.random | r) / \(.reward.best | r) | " +
+            "\(.reward.none | r) / \(.reward.greedy | r) / \(.reward.random | r) / \(.reward.ppo | r) / \(.reward.best | r) | " +
             "\(.seconds.total | round) | \(.peak_memory_bytes / 1e6 | round) |"' "$results"
     echo
     echo 'Removed: attack success at most 10 % and accuracy loss at most 3 points, of the backdoored models. Points of accuracy lost: all models.'
     echo
-    echo '| method | rows | removed | attack success, mean | worst | points of accuracy lost, mean | worst | recovery, mean | seconds, mean |'
-    echo '| --- | --- | --- | --- | --- | --- | --- | --- | --- |'
+    echo '| method | samples | rows | removed | attack success, mean | worst | points of accuracy lost, mean | worst | recovery, mean | seconds, mean |'
+    echo '| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |'
     jq -rs 'def mean: if length == 0 then null else add / length end;
             def p: if . == null then "-" else (. * 1000 | round / 10 | tostring) end;
-            map(.method //= "onp" | .lost = .accuracy_before - .accuracy_after) | group_by(.method)[] |
+            map(.lost = .accuracy_before - .accuracy_after) | group_by([.method, .samples])[] |
             map(select(.asr_after != null)) as $bad |
-            "| \(.[0].method) | \(length) | \([$bad[] | select(.asr_after <= 0.1 and .lost <= 0.03)] | length) of \($bad | length) | " +
+            "| \(.[0].method) | \(.[0].samples) | \(length) | \([$bad[] | select(.asr_after <= 0.1 and .lost <= 0.03)] | length) of \($bad | length) | " +
             "\([$bad[].asr_after] | mean | p) % | \([$bad[].asr_after] | max | p) % | \(map(.lost) | mean | p) | " +
             "\(map(.lost) | max | p) | \([$bad[].recovery_after] | mean | p) % | \(map(.seconds.total) | mean | round) |"' "$results"
 } > "$out/table.md"

@@ -8,6 +8,7 @@
 #include "server/graph/flow.h"
 #include "server/mitigate/finetune.h"
 #include "server/mitigate/job_probe.h"
+#include "server/mitigate/locked.h"
 #include "server/mitigate/report.h"
 #include "server/nn/loss.h"
 
@@ -265,11 +266,12 @@ enum status baseline_evaluate(struct job *job, struct error *error) {
         status = job_probe_logits(job, job->mask, job->fill, &probe_logits, error);
     }
     if (status == STATUS_OK) {
-        const size_t *locked = job->split->locked, n = job->split->locked_count;
-        const double before = (double)metrics_hits_of(locked, n, classes, job->logits0, job->samples->labels);
-        const double after = (double)metrics_hits_of(locked, n, classes, job->logits1, job->samples->labels);
-        job->verdict =
-            (before - after) / (double)n > job->parameters.max_accuracy_drop ? VERDICT_FAILED_BUDGET : VERDICT_UNJUDGED;
+        status = locked_measure(job, &job->locked, error);
+    }
+    if (status == STATUS_OK) {
+        const double net = (double)job->locked.hits_before - (double)job->locked.hits_after;
+        job->verdict = net > job->parameters.max_accuracy_drop * (double)job->locked.count ? VERDICT_FAILED_BUDGET
+                                                                                           : VERDICT_UNJUDGED;
         status = report_new(job, probe_logits, &job->report, error);
     }
     mem_free(probe_logits);

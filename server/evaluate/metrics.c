@@ -23,13 +23,12 @@ size_t metrics_hits(size_t count, size_t classes, const float *logits, const int
     return hits;
 }
 
-size_t metrics_hits_of(const size_t *indices, size_t count, size_t classes, const float *logits,
-                       const int32_t *labels) {
-    size_t hits = 0;
-    for (size_t i = 0; i < count; i++) {
-        hits += metrics_hits(1, classes, logits + indices[i] * classes, labels + indices[i]);
+double metrics_drop_low(size_t lost, size_t won, size_t count) {
+    if (count == 0) {
+        return 0.0;
     }
-    return hits;
+    const double n = (double)count, net = (double)lost - (double)won;
+    return (net - 1.959963984540054 * sqrt(fmax(0.0, (double)(lost + won) - net * net / n))) / n;
 }
 
 struct probe_figures metrics_probe(size_t count, size_t classes, const float *logits, const int32_t *labels,

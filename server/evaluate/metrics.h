@@ -14,8 +14,9 @@ struct interval metrics_wilson(size_t hits, size_t count);
 
 /* Rows of logits (count, classes) whose largest entry is the label. */
 size_t metrics_hits(size_t count, size_t classes, const float *logits, const int32_t *labels);
-/* As metrics_hits() over the rows named by indices. */
-size_t metrics_hits_of(const size_t *indices, size_t count, size_t classes, const float *logits, const int32_t *labels);
+/* Lower bound at 95 % of the accuracy lost, from paired samples: `lost` of `count` were right before and are wrong after, `won` the
+ * other way round (Wald's interval of a difference of paired proportions). 0 for count 0. */
+double metrics_drop_low(size_t lost, size_t won, size_t count);
 
 /* Attack success (ASR): triggered images, true class other than the target, classified as the target. Recovery (RA): the
  * same images classified as their true class. */

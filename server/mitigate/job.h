@@ -33,6 +33,14 @@ enum job_stream {
     STREAM_HINTS
 };
 
+/* What the locked samples say, see locked.h. */
+struct locked_figures {
+    size_t count, hits_before, hits_after; /* locked samples, and those classified right */
+    double drop_low; /* lower bound at 95 % of the accuracy lost, paired sample by sample; may be negative */
+    size_t triggered,
+        obeyed; /* images of other classes with each trigger of the bank, and those it sends where it should */
+};
+
 struct checkpoint; /* checkpoint.h */
 struct method;     /* method.h */
 struct score;      /* mitigate_score.h */
@@ -103,6 +111,7 @@ struct job {
 
     /* 7 evaluate */
     float *logits1; /* (samples, K) of the repaired network */
+    struct locked_figures locked;
     enum verdict verdict;
     struct trigger **after; /* (TRIGGER_FAMILY_COUNT * columns of the exposure), NULL where not looked for again */
     json_t *report;

@@ -12,19 +12,31 @@
 #include "server/mitigate/mitigate_score.h"
 #include "server/nn/backend.h"
 
-static double share_of(const struct job *job, const float *logits, const size_t *indices, size_t count) {
-    return (double)metrics_hits_of(indices, count, job->info.classes, logits, job->samples->labels) / (double)count;
-}
-
 static json_t *accuracy_section(const struct job *job) {
     const size_t count = job->samples->count;
     const size_t hits = metrics_hits(count, job->info.classes, job->logits1, job->samples->labels);
     const struct interval interval = metrics_wilson(hits, count);
-    const struct split *split = job->split;
-    return json_pack("{s:f, s:f, s:[f,f], s:f, s:f}", "before", job->accuracy0, "after", (double)hits / (double)count,
-                     "interval_after", interval.low, interval.high, "locked_before",
-                     share_of(job, job->logits0, split->locked, split->locked_count), "locked_after",
-                     share_of(job, job->logits1, split->locked, split->locked_count));
+    const struct locked_figures *locked = &job->locked;
+    const struct interval locked_interval = metrics_wilson(locked->hits_after, locked->count);
+    const double n = locked->count > 0 ? (double)locked->count : 1.0;
+    return json_pack("{s:f, s:f, s:[f,f], s:f, s:f, s:[f,f], s:f}", "before", job->accuracy0, "after",
+                     (double)hits / (double)count, "interval_after", interval.low, interval.high, "locked_before",
+                     (double)locked->hits_before / n, "locked_after", (double)locked->hits_after / n,
+                     "locked_interval_after", locked_interval.low, locked_interval.high, "locked_drop_at_least",
+                     locked->drop_low);
+}
+
+/* How the locked samples obey the bank's triggers; null with an empty bank. */
+static json_t *bank_section(const struct job *job) {
+    const struct locked_figures *locked = &job->locked;
+    if (locked->triggered == 0) {
+        return json_null();
+    }
+    const struct interval interval = metrics_wilson(locked->obeyed, locked->triggered);
+    const double n = (double)locked->triggered;
+    return json_pack("{s:i, s:i, s:f, s:[f,f]}", "triggers", (int)job->exposure->bank_count, "images",
+                     (int)locked->triggered, "success_after", (double)locked->obeyed / n, "interval_after",
+                     interval.low, interval.high);
 }
 
 /* The family in which class t stands out most. */
@@ -112,8 +124,8 @@ static json_t *exposure_section(const struct job *job) {
             json_array_append_new(suspects, json_integer((json_int_t)t));
         }
     }
-    return json_pack("{s:o, s:o, s:o, s:O, s:b}", "classes", classes, "suspects", suspects, "all_to_all",
-                     all_to_all_section(job), "trials", job->trials, "hardened",
+    return json_pack("{s:o, s:o, s:o, s:o, s:O, s:b}", "classes", classes, "suspects", suspects, "all_to_all",
+                     all_to_all_section(job), "bank", bank_section(job), "trials", job->trials, "hardened",
                      job->exposure->hardening && report_pruned_units(job) > 0);
 }
 

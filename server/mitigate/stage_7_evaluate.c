@@ -6,6 +6,7 @@
 #include "server/mitigate/adversary.h"
 #include "server/mitigate/job.h"
 #include "server/mitigate/job_probe.h"
+#include "server/mitigate/locked.h"
 #include "server/mitigate/mitigate_score.h"
 #include "server/mitigate/repair.h"
 #include "server/mitigate/report.h"
@@ -93,9 +94,9 @@ static enum status try_front(struct job *job, bool *inside, struct error *error)
     return status;
 }
 
-/* If the chosen mask breaks the accuracy budget, it is retuned for accuracy; if that does not help, the best of the front that keeps it is taken, and if none does, none at all. */
+/* If the chosen mask breaks the accuracy budget, it is retuned for accuracy; if that does not help, the best of the front that keeps it is
+ * taken. *broken: none does. */
 static enum status keep_budget(struct job *job, bool *broken, struct error *error) {
-    const size_t units = job->units->unit_count;
     bool inside = false;
     enum status status = run_repaired(job, error);
     *broken = false;
@@ -114,13 +115,30 @@ static enum status keep_budget(struct job *job, bool *broken, struct error *erro
     if (status == STATUS_OK && !inside) {
         status = try_front(job, &inside, error);
     }
-    if (status != STATUS_OK || inside) {
-        return status;
-    }
-    *broken = true;
+    *broken = status == STATUS_OK && !inside;
+    return status;
+}
+
+/* Nothing is pruned after all. */
+static enum status give_up(struct job *job, struct error *error) {
+    const size_t units = job->units->unit_count;
     memset(job->best, 0, units);
     job_mask_from_bits(units, job->best, job->mask);
     return run_repaired(job, error);
+}
+
+/* Attack success that counts as removed. */
+static const double REMOVED = 0.1;
+
+static enum verdict judge(const struct job *job, bool broken, size_t small, const struct locked_figures *locked) {
+    if (job->exposure->bank_count == 0 || job->exposure->hardening) {
+        return VERDICT_NO_BACKDOOR_FOUND;
+    }
+    if (broken) {
+        return VERDICT_FAILED_BUDGET;
+    }
+    const bool obeyed = metrics_wilson(locked->obeyed, locked->triggered).low > REMOVED;
+    return small > 0 || (obeyed && locked->triggered > 0) ? VERDICT_REDUCED : VERDICT_REMOVED;
 }
 
 enum status stage_evaluate(struct job *job, struct error *error) {
@@ -133,6 +151,16 @@ enum status stage_evaluate(struct job *job, struct error *error) {
     }
     enum status status = keep_budget(job, &broken, error);
     if (status == STATUS_OK) {
+        status = locked_measure(job, &job->locked, error);
+    }
+    if (status == STATUS_OK && (broken || job->locked.drop_low > budget(job))) {
+        broken = true;
+        status = give_up(job, error);
+        if (status == STATUS_OK) {
+            status = locked_measure(job, &job->locked, error);
+        }
+    }
+    if (status == STATUS_OK) {
         job_progress(job, 1, 3, "the suspects' triggers, once more");
         status = adversary_attack(job, job->mask, job->fill, false, true, &small, error);
     }
@@ -140,10 +168,7 @@ enum status stage_evaluate(struct job *job, struct error *error) {
         status = job_probe_logits(job, job->mask, job->fill, &probe_logits, error);
     }
     if (status == STATUS_OK) {
-        job->verdict = job->exposure->bank_count == 0 || job->exposure->hardening ? VERDICT_NO_BACKDOOR_FOUND
-                       : broken                                                   ? VERDICT_FAILED_BUDGET
-                       : small > 0                                                ? VERDICT_REDUCED
-                                                                                  : VERDICT_REMOVED;
+        job->verdict = judge(job, broken, small, &job->locked);
         status = report_new(job, probe_logits, &job->report, error);
     }
     mem_free(probe_logits);

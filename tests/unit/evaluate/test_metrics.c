@@ -22,13 +22,20 @@ static void test_wilson(void **state) {
     assert_true(empty.low == 0.0 && empty.high == 1.0);
 }
 
+static void test_paired_drop(void **state) {
+    (void)state;
+    /* 12 lost, 3 won of 100: 0.09 less 1.96 sqrt(15 - 81 / 100) / 100 */
+    assert_near(metrics_drop_low(12, 3, 100), 0.016168, 1e-6);
+    assert_near(metrics_drop_low(3, 12, 100), -0.163832, 1e-6);
+    assert_true(metrics_drop_low(0, 0, 100) == 0.0 && metrics_drop_low(0, 0, 0) == 0.0);
+    assert_near(metrics_drop_low(5, 0, 5), 1.0, 1e-12);
+}
+
 static void test_hits_and_probe(void **state) {
     (void)state;
     const float logits[] = {3, 1, 0, /* 0 */ 0, 2, 1, /* 1 */ 0, 1, 5, /* 2 */ 4, 4, 0 /* tie: the first */};
     const int32_t labels[] = {0, 0, 2, 1}, targets[] = {1, 1, 2, 0};
-    const size_t some[] = {2, 3};
     assert_int_equal(metrics_hits(4, 3, logits, labels), 2);
-    assert_int_equal(metrics_hits_of(some, 2, 3, logits, labels), 1);
     /* row 2 is of the target class and does not count: rows 0 (recovered), 1 (attacked), 3 (attacked) */
     const struct probe_figures p = metrics_probe(4, 3, logits, labels, targets);
     assert_int_equal(p.count, 3);
@@ -47,6 +54,7 @@ static void test_der(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_wilson),
+        cmocka_unit_test(test_paired_drop),
         cmocka_unit_test(test_hits_and_probe),
         cmocka_unit_test(test_der),
     };
