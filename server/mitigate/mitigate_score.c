@@ -1,6 +1,9 @@
 /* The reward function and the front of masks.
  *
- * Most masks of a search are plainly worse than one that is known, and a third of the images is enough to see it. So a mask is run
+ * The clean images are all but the locked ones, since masks are chosen among hundreds by what they cost there; the triggered ones are
+ * of the score samples, on which no trigger was fitted.
+ *
+ * Most masks of a search are plainly worse than one that is known, and part of the images is enough to see it. So a mask is run
  * over a first block of images; if a mask on the front beats it there by more than chance explains, in a paired test image
  * by image, it is not run over the rest and its reward is estimated by the difference. */
 #include "server/mitigate/mitigate_score.h"
@@ -15,10 +18,11 @@
 
 enum {
     FRONT_MAX = 48,
-    TRIGGERED_MAX = 2, /* triggered images of an evaluation, in units of the clean ones */
-    EACH_MIN = 16,     /* images of each trigger, however many there are */
-    FIRST_PART = 5,
-    FIRST_MIN = 24,          /* clean images; with fewer samples there is one block only */
+    TRIGGERED_MAX = 2,       /* triggered images of an evaluation, in units of the clean ones */
+    EACH_MIN = 16,           /* images of each trigger, however many there are */
+    FIRST_CLEAN = 8,         /* the first block has an eighth of the clean images, */
+    FIRST_TRIGGERED = 3,     /* and a third of the triggered ones */
+    FIRST_MIN = 24,          /* clean images; with fewer there is one block only */
     PREFIX_BYTES = 128 << 20 /* for activations that masks share, a block */
 };
 /* Standard errors of the mean difference beyond which a mask counts as beaten. */
@@ -71,7 +75,7 @@ static void free_blocks(struct score *s) {
 /* A large bank is put on a part of the samples each, so that an evaluation costs at most 1 + TRIGGERED_MAX runs of the samples. */
 static enum status make_blocks(struct score *s, struct error *error) {
     const struct job *job = s->job;
-    const size_t samples = job->split->score_count, bank = job->exposure->bank_count;
+    const size_t samples = job->split->score_count, bank = job->exposure->bank_count, all = job->build_and_score_count;
     if (samples == 0) {
         return error_set(error, STATUS_INVALID, NULL, "failed to score masks: got no score samples, expected some");
     }
@@ -80,10 +84,10 @@ static enum status make_blocks(struct score *s, struct error *error) {
         const size_t share = (TRIGGERED_MAX * samples + bank - 1) / bank;
         each = share < EACH_MIN ? (EACH_MIN < samples ? EACH_MIN : samples) : share;
     }
-    const bool split = samples / FIRST_PART >= FIRST_MIN;
-    const size_t clean = split ? samples / FIRST_PART : samples;
-    const size_t of_each = split ? (each + FIRST_PART - 1) / FIRST_PART : each;
-    const struct score_range first = {0, clean, each, 0, of_each}, rest = {clean, samples, each, of_each, each};
+    const bool split = all / FIRST_CLEAN >= FIRST_MIN;
+    const size_t clean = split ? all / FIRST_CLEAN : all;
+    const size_t of_each = split ? (each + FIRST_TRIGGERED - 1) / FIRST_TRIGGERED : each;
+    const struct score_range first = {0, clean, each, 0, of_each}, rest = {clean, all, each, of_each, each};
     free_blocks(s);
     enum status status = score_block_make(job, &first, PREFIX_BYTES, &s->blocks[FIRST], error);
     if (status == STATUS_OK && split) {

@@ -22,10 +22,10 @@ static size_t stride_of(size_t samples) {
     }
 }
 
-/* One image: clean, or triggered by w, and what is wanted of it. */
-static void make_image(struct score_block *block, size_t row, size_t sample, const struct trigger *trigger) {
+/* One image: sample `index`, clean or triggered, and what is wanted of it. */
+static void make_image(struct score_block *block, size_t row, size_t index, const struct trigger *trigger) {
     const struct job *job = block->job;
-    const size_t floats = job->image_floats, classes = job->info.classes, index = job->split->score[sample];
+    const size_t floats = job->image_floats, classes = job->info.classes;
     const float *clean = job->images + index * floats;
     if (trigger == NULL) {
         memcpy(block->images + row * floats, clean, floats * sizeof *clean);
@@ -39,6 +39,7 @@ enum status score_block_make(const struct job *job, const struct score_range *ra
                              struct score_block *block, struct error *error) {
     const struct exposure *exposure = job->exposure;
     const size_t samples = job->split->score_count, stride = stride_of(samples);
+    const size_t all = job->build_and_score_count, clean_stride = stride_of(all);
     const size_t clean = range->clean_end - range->clean_first;
     const size_t triggered = exposure->bank_count * (range->each_end - range->each_first);
     const size_t count = clean + triggered;
@@ -52,11 +53,12 @@ enum status score_block_make(const struct job *job, const struct score_range *ra
     }
     size_t row = 0;
     for (size_t i = range->clean_first; i < range->clean_end; i++) {
-        make_image(block, row++, i * stride % samples, NULL);
+        make_image(block, row++, job->build_and_score[i * clean_stride % all], NULL);
     }
     for (size_t w = 0; w < exposure->bank_count; w++) {
         for (size_t i = range->each_first; i < range->each_end; i++) {
-            make_image(block, row++, (w * range->each + i) * stride % samples, exposure->bank[w]);
+            const size_t sample = (w * range->each + i) * stride % samples;
+            make_image(block, row++, job->split->score[sample], exposure->bank[w]);
         }
     }
     return prefix_cache_new(job->forward, count, prefix_bytes, &block->prefixes, error);

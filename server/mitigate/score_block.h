@@ -1,5 +1,5 @@
-/* Private to mitigate/: some of the score samples, clean and with each trigger of the bank, and how far a masked network is from
- * what is wanted of each of them. */
+/* Private to mitigate/: some of the samples, clean and with each trigger of the bank, and how far a masked network is from what is
+ * wanted of each of them. */
 #ifndef ONP_SERVER_MITIGATE_SCORE_BLOCK_H
 #define ONP_SERVER_MITIGATE_SCORE_BLOCK_H
 
@@ -20,14 +20,14 @@ struct score_block {
     struct prefix_cache *prefixes;
 };
 
-/* Which part of a pass over the score samples: of clean samples those in [clean_first, clean_end), and of the `each` samples of
- * every trigger those in [each_first, each_end), all in an order that visits the classes evenly. */
+/* Which part of a pass over the samples: of the build and score samples, clean, those in [clean_first, clean_end); of the `each` score
+ * samples of every trigger those in [each_first, each_end); all in an order that visits the classes evenly. */
 struct score_range {
     size_t clean_first, clean_end;
     size_t each, each_first, each_end;
 };
 
-/* Over the job's score samples and its bank as it is now. On an error the block is to be freed as well. */
+/* With the job's bank as it is now. On an error the block is to be freed as well. */
 enum status score_block_make(const struct job *job, const struct score_range *range, size_t prefix_bytes,
                              struct score_block *block, struct error *error);
 void score_block_free(struct score_block *block);
