@@ -16,6 +16,10 @@ static enum status sink_write(void *user, const void *data, size_t length, struc
     return store_upload_write(user, data, length, error);
 }
 
+static const char *sink_full(void *user) {
+    return store_upload_full(user);
+}
+
 static void sink_close(void *user) {
     store_upload_abort(user);
 }
@@ -71,7 +75,7 @@ void api_objects_begin(struct http_request *request, struct api *api, enum store
         http_reply_error(request, &error);
         return;
     }
-    http_request_set_sink(request, &(struct http_sink){upload, sink_write, sink_close});
+    http_request_set_sink(request, &(struct http_sink){upload, sink_write, sink_full, sink_close});
 }
 
 /* Fills the answer from a row. */

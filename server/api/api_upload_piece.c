@@ -209,7 +209,7 @@ void api_uploads_patch_begin(struct http_request *request, void *context) {
         patch_free(patch);
         return;
     }
-    http_request_set_sink(request, &(struct http_sink){patch, sink_write, sink_close});
+    http_request_set_sink(request, &(struct http_sink){.user = patch, .write = sink_write, .close = sink_close});
 }
 
 void api_uploads_patch(struct http_request *request, void *context) {

@@ -153,6 +153,20 @@ static void take_body(struct http_request *request, const char *data, size_t siz
     }
 }
 
+/* True: the sink has no room now; the same bytes come again when it says that it has. */
+static bool body_must_wait(struct http_request *request) {
+    const char *topic = request->has_sink && request->sink.full != NULL ? request->sink.full(request->sink.user) : NULL;
+
+    if (topic == NULL || request->server->closing || strlen(topic) >= sizeof(request->topic)) {
+        return false;
+    }
+    memcpy(request->topic, topic, strlen(topic) + 1);
+    request->wake_at = 0;
+    request->suspended = true;
+    MHD_suspend_connection(request->connection);
+    return true;
+}
+
 /* Drops body bytes of a refused request; false when it is too much and the connection is better cut. */
 static bool swallow_body(struct http_request *request, size_t size) {
     request->received += size;
@@ -225,6 +239,9 @@ enum MHD_Result http_on_request(void *listener, struct MHD_Connection *connectio
         return first_call(request, method, version);
     }
     if (length > 0) {
+        if (request->phase == PHASE_BODY && body_must_wait(request)) {
+            return MHD_YES;
+        }
         *size = 0;
         if (request->phase == PHASE_BODY) {
             take_body(request, data, length);

@@ -13,7 +13,7 @@
 #include "common/log.h"
 #include "server/http/http_internal.h"
 
-enum { LISTEN_BACKLOG = 512, TIMEOUT_MAX_MS = 60000 };
+enum { LISTEN_BACKLOG = 512, TIMEOUT_MAX_MS = 60000, ROUNDS_MAX = 8 };
 
 static void run_daemon(struct http_listener *listener);
 
@@ -29,13 +29,18 @@ static void on_poll(uv_poll_t *poll, int status, int events) {
 
 static void run_daemon(struct http_listener *listener) {
     MHD_UNSIGNED_LONG_LONG timeout = 0;
+    bool timed = true;
 
     if (listener->daemon == NULL) {
         return;
     }
-    (void)MHD_run(listener->daemon);
+    /* What is left of a body is read on without asking the loop in between, but not for ever: it has other things to see to. */
+    for (int round = 0; round < ROUNDS_MAX && timed && timeout == 0; round++) {
+        (void)MHD_run(listener->daemon);
+        timed = MHD_get_timeout(listener->daemon, &timeout) == MHD_YES;
+    }
     log_lines_write(&listener->server->lines);
-    if (MHD_get_timeout(listener->daemon, &timeout) == MHD_YES) {
+    if (timed) {
         (void)uv_timer_start(&listener->timer, on_timer, timeout < TIMEOUT_MAX_MS ? timeout : TIMEOUT_MAX_MS, 0);
     } else {
         (void)uv_timer_stop(&listener->timer);

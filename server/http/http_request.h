@@ -52,6 +52,9 @@ struct http_sink {
     void *user;
     /* The next piece. After an error no more come, and the error is the answer. */
     enum status (*write)(void *user, const void *data, size_t length, struct error *error);
+    /* NULL: it takes all that comes. Else asked before each piece: NULL, or the topic whose notify says that there is room again; the
+     * connection sleeps until then. */
+    const char *(*full)(void *user);
     /* Called once, when the sink is no longer needed: the body broke off, or the request is over. May be NULL. */
     void (*close)(void *user);
 };

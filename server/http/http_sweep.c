@@ -32,7 +32,7 @@ static bool body_is_slow(struct http_request *request, double now) {
     if (now - request->window_started < config->slow_window_s) {
         return false;
     }
-    slow = request->window_bytes < config->slow_window_bytes;
+    slow = request->window_bytes < config->slow_window_bytes && !request->suspended; /* else it is we who are slow */
     request->window_started = now;
     request->window_bytes = 0;
     return slow;

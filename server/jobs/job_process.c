@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/pidfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -27,6 +28,7 @@ struct talk {
     struct job_outcome *outcome;
     pid_t pid;
     int socket; /* -1 once the child has closed its end */
+    int end;    /* readable once the child has ended; -1 if the kernel has no such thing: then the tick finds out */
     char *request;
     size_t request_length, sent;
     struct buf line;
@@ -148,20 +150,20 @@ static bool has_ended(const struct talk *talk) {
 static void talk_until_end(struct talk *talk) {
     while (true) {
         bool ended = has_ended(talk);
-        struct pollfd poller = {.fd = talk->socket, .events = POLLIN};
+        /* What a child that is killed still says is of no interest. */
+        struct pollfd pollers[] = {{.fd = talk->killed ? -1 : talk->socket, .events = POLLIN},
+                                   {.fd = talk->end, .events = POLLIN}};
         if (talk->sent < talk->request_length) {
-            poller.events |= POLLOUT;
+            pollers[0].events |= POLLOUT;
         }
-        int ready = poll(&poller, 1, ended ? 0 : TICK_MS);
-        if (ready > 0 && (poller.revents & POLLOUT) != 0) {
+        int ready = poll(pollers, 2, ended ? 0 : TICK_MS);
+        if (ready > 0 && (pollers[0].revents & POLLOUT) != 0) {
             send_request(talk);
         }
-        if (ready > 0 && (poller.revents & (POLLIN | POLLHUP | POLLERR)) != 0 && !talk->killed) {
+        if (ready > 0 && (pollers[0].revents & (POLLIN | POLLHUP | POLLERR)) != 0) {
             receive(talk);
         } else if (ended) {
             return; /* and all that it said is heard */
-        } else if (ready > 0 && talk->killed) {
-            (void)usleep(TICK_MS * 10); /* what it still says is of no interest, but poll() goes on about it */
         }
         push_to_end(talk);
     }
@@ -214,7 +216,7 @@ static void log_tail(int log, pid_t pid) {
 
 void job_process_run(const struct job_process *process, const struct job_request *request,
                      struct job_outcome *outcome) {
-    struct talk talk = {.process = process, .outcome = outcome, .socket = -1};
+    struct talk talk = {.process = process, .outcome = outcome, .socket = -1, .end = -1};
     struct job_spawned spawned = {.socket = -1, .log = -1};
     /* Not to have started is not the job's fault: it may run again. */
     *outcome = (struct job_outcome){.end = JOB_END_LOST};
@@ -230,6 +232,7 @@ void job_process_run(const struct job_process *process, const struct job_request
     }
     talk.pid = spawned.pid;
     talk.socket = spawned.socket;
+    talk.end = pidfd_open(talk.pid, 0);
     talk_until_end(&talk);
     /* Anything that it started itself goes with it, while its number is still taken. */
     (void)kill(-talk.pid, SIGKILL);
@@ -243,6 +246,9 @@ void job_process_run(const struct job_process *process, const struct job_request
 end:
     if (talk.socket >= 0) {
         (void)close(talk.socket);
+    }
+    if (talk.end >= 0) {
+        (void)close(talk.end);
     }
     if (spawned.log >= 0) {
         (void)close(spawned.log);

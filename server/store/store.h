@@ -35,8 +35,8 @@ enum status store_open(const char *data_dir, const struct embedded_file *migrati
 void store_close(struct store *store);
 
 /* `changed` is called with the id of a job after a change of its row or events was committed (or its deletion), from
- * the writer thread with no lock held: it must return fast and must not call a store function that writes. It may be
- * called spuriously. NULL switches it off; when this returns, the earlier callback runs no more. Not to be called from the
+ * the writer thread, and with that of an upload which has room again (store_upload_full()), from a thread of its own, with no lock
+ * held: it must return fast and must not call a store function that writes. It may be called spuriously. NULL switches it off; when this returns, the earlier callback runs no more. Not to be called from the
  * callback itself. */
 void store_set_listener(struct store *store, void (*changed)(void *user, const char *job_id), void *user);
 
@@ -77,9 +77,14 @@ struct store_upload;
 
 /* Starts an upload of at most `max_bytes` into a file below <data>/tmp. */
 enum status store_upload_begin(struct store *store, uint64_t max_bytes, struct store_upload **out, struct error *error);
-/* Appends bytes and hashes them; does not wait for the disk, so a loop thread may call it. STATUS_LIMIT over
- * max_bytes. After an error only store_upload_abort() is of use. */
+/* Appends bytes and hashes them, here or, for a large upload, in a thread that takes a copy; does not wait for the disk, so a loop
+ * thread may call it, if it asks store_upload_full() first. STATUS_LIMIT over max_bytes. An error of an earlier call's bytes may come
+ * late. After an error only store_upload_abort() is of use. */
 enum status store_upload_write(struct store_upload *upload, const void *data, size_t length, struct error *error);
+/* NULL: bytes are welcome, up to STORE_UPLOAD_PIECE without a wait. Else the upload's id (borrowed), which the listener is told when there is
+ * room. */
+enum { STORE_UPLOAD_PIECE = 512 << 10 };
+const char *store_upload_full(struct store_upload *upload);
 /* Where the bytes are until the upload becomes an object, so that they can be checked first; borrowed. */
 const char *store_upload_path(const struct store_upload *upload);
 uint64_t store_upload_size(const struct store_upload *upload);

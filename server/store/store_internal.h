@@ -17,7 +17,12 @@
 #include "server/store/store_objects.h"
 #include "server/store/store_sql.h"
 
-enum { STORE_READERS_IDLE = 8, STORE_CHANGES_MAX = 64, STORE_PENDING_MAX = 256 };
+enum {
+    STORE_READERS_IDLE = 8,
+    STORE_CHANGES_MAX = 64,
+    STORE_PENDING_MAX = 256,
+    STORE_PIPES_MAX = 4, /* uploads with a thread of their own, each with 4 MiB of memory */
+};
 
 /* The writer's side of a transaction, handed to each piece of work. Writer thread only. */
 struct store_write {
@@ -62,6 +67,8 @@ struct store {
     pthread_mutex_t readers_lock; /* guards idle */
     struct store_sql *idle[STORE_READERS_IDLE];
     size_t idle_count;
+
+    atomic_uint pipes; /* uploads that have a thread now */
 
     /* Shared: from giving a file its blob name to the commit of the row that names it. Exclusive: collecting blobs. */
     pthread_rwlock_t blobs_lock;

@@ -53,7 +53,7 @@ static void begin_upload(struct http_request *request, void *context) {
 
     assert_non_null(counter);
     counter->world = context;
-    http_request_set_sink(request, &(struct http_sink){counter, count_bytes, close_counter});
+    http_request_set_sink(request, &(struct http_sink){.user = counter, .write = count_bytes, .close = close_counter});
 }
 
 static void post_upload(struct http_request *request, void *context) {
