@@ -22,25 +22,31 @@ struct conv_shape conv_shape_of(const struct network *network, const struct node
 
 enum conv_pass { CONV_FORWARD, CONV_BACKWARD_DATA, CONV_BACKWARD_WEIGHT };
 
+struct conv_kernels;
+
+/* Each function but supports() gets the table that it is called from. */
 struct conv_backend {
     const char *name;
+    const struct conv_kernels *(*kernels)(void); /* what it computes with; NULL if there is no choice */
     /* Whether this backend has the pass for this shape on this machine. */
     bool (*supports)(const struct conv_shape *shape, enum conv_pass pass);
     /* Floats of scratch for n samples; scratch is 64-byte aligned. */
-    size_t (*scratch_floats)(const struct conv_shape *shape, size_t n, enum conv_pass pass);
+    size_t (*scratch_floats)(const struct conv_backend *backend, const struct conv_shape *shape, size_t n,
+                             enum conv_pass pass);
     /* Weights as the forward or by-data pass wants them, made once and handed to all its calls until the weights change. Floats
      * of them, and making them; NULL: the passes take the weights as they are. */
-    size_t (*prepared_floats)(const struct conv_shape *shape, enum conv_pass pass);
-    void (*prepare)(const struct conv_shape *shape, enum conv_pass pass, const float *weight, float *prepared);
+    size_t (*prepared_floats)(const struct conv_backend *backend, const struct conv_shape *shape, enum conv_pass pass);
+    void (*prepare)(const struct conv_backend *backend, const struct conv_shape *shape, enum conv_pass pass,
+                    const float *weight, float *prepared);
     /* y = conv(x, weight) + bias; bias (M) or NULL; prepared NULL: made in scratch. */
-    void (*forward)(const struct conv_shape *shape, size_t n, const float *x, const float *weight,
-                    const float *prepared, const float *bias, float *y, float *scratch);
+    void (*forward)(const struct conv_backend *backend, const struct conv_shape *shape, size_t n, const float *x,
+                    const float *weight, const float *prepared, const float *bias, float *y, float *scratch);
     /* dx = or += the gradient by x. */
-    void (*backward_data)(const struct conv_shape *shape, size_t n, const float *dy, const float *weight,
-                          const float *prepared, float *dx, bool accumulate, float *scratch);
+    void (*backward_data)(const struct conv_backend *backend, const struct conv_shape *shape, size_t n, const float *dy,
+                          const float *weight, const float *prepared, float *dx, bool accumulate, float *scratch);
     /* dweight += the gradient by the weight. */
-    void (*backward_weight)(const struct conv_shape *shape, size_t n, const float *x, const float *dy, float *dweight,
-                            float *scratch);
+    void (*backward_weight)(const struct conv_backend *backend, const struct conv_shape *shape, size_t n,
+                            const float *x, const float *dy, float *dweight, float *scratch);
 };
 
 /* im2col and OpenBLAS: every shape and pass; the reference. */

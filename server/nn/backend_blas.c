@@ -246,15 +246,18 @@ static size_t column_floats(const struct plan *plan) {
     return (plan->k * plan->positions + 15) / 16 * 16;
 }
 
-static size_t blas_scratch_floats(const struct conv_shape *s, size_t n, enum conv_pass pass) {
+static size_t blas_scratch_floats(const struct conv_backend *backend, const struct conv_shape *s, size_t n,
+                                  enum conv_pass pass) {
+    (void)backend;
     const struct plan plan = make_plan(s, n);
 
     (void)pass;
     return column_floats(&plan) + (plan.merge > 0 ? plan.m * plan.positions : 0);
 }
 
-static void blas_forward(const struct conv_shape *s, size_t n, const float *x, const float *weight,
-                         const float *prepared, const float *bias, float *y, float *scratch) {
+static void blas_forward(const struct conv_backend *backend, const struct conv_shape *s, size_t n, const float *x,
+                         const float *weight, const float *prepared, const float *bias, float *y, float *scratch) {
+    (void)backend;
     const struct kernels *k = kernels();
     const struct plan plan = make_plan(s, n);
     float *temp = scratch + column_floats(&plan);
@@ -292,8 +295,10 @@ static void blas_forward(const struct conv_shape *s, size_t n, const float *x, c
     } while (next_tile(&plan, n, &tile));
 }
 
-static void blas_backward_data(const struct conv_shape *s, size_t n, const float *dy, const float *weight,
-                               const float *prepared, float *dx, bool accumulate, float *scratch) {
+static void blas_backward_data(const struct conv_backend *backend, const struct conv_shape *s, size_t n,
+                               const float *dy, const float *weight, const float *prepared, float *dx, bool accumulate,
+                               float *scratch) {
+    (void)backend;
     const struct plan plan = make_plan(s, n);
     float *temp = scratch + column_floats(&plan);
     struct tile tile = first_tile(&plan, n);
@@ -328,8 +333,9 @@ static void blas_backward_data(const struct conv_shape *s, size_t n, const float
     } while (next_tile(&plan, n, &tile));
 }
 
-static void blas_backward_weight(const struct conv_shape *s, size_t n, const float *x, const float *dy, float *dweight,
-                                 float *scratch) {
+static void blas_backward_weight(const struct conv_backend *backend, const struct conv_shape *s, size_t n,
+                                 const float *x, const float *dy, float *dweight, float *scratch) {
+    (void)backend;
     const struct plan plan = make_plan(s, n);
     float *temp = scratch + column_floats(&plan);
     struct tile tile = first_tile(&plan, n);

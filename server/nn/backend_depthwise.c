@@ -56,7 +56,9 @@ static void make_job(const struct conv_shape *s, struct job *job) {
     }
 }
 
-static size_t depthwise_scratch_floats(const struct conv_shape *s, size_t n, enum conv_pass pass) {
+static size_t depthwise_scratch_floats(const struct conv_backend *backend, const struct conv_shape *s, size_t n,
+                                       enum conv_pass pass) {
+    (void)backend;
     struct job job;
 
     (void)n;
@@ -128,8 +130,9 @@ static void load_gradient(const struct job *job, const float *dy, float *flat) {
     }
 }
 
-static void depthwise_forward(const struct conv_shape *s, size_t n, const float *x, const float *weight,
-                              const float *prepared, const float *bias, float *y, float *scratch) {
+static void depthwise_forward(const struct conv_backend *backend, const struct conv_shape *s, size_t n, const float *x,
+                              const float *weight, const float *prepared, const float *bias, float *y, float *scratch) {
+    (void)backend;
     const struct kernels *k = kernels();
     const float *taps[TAPS_MAX];
     struct job job;
@@ -153,8 +156,10 @@ static void depthwise_forward(const struct conv_shape *s, size_t n, const float 
     }
 }
 
-static void depthwise_backward_data(const struct conv_shape *s, size_t n, const float *dy, const float *weight,
-                                    const float *prepared, float *dx, bool accumulate, float *scratch) {
+static void depthwise_backward_data(const struct conv_backend *backend, const struct conv_shape *s, size_t n,
+                                    const float *dy, const float *weight, const float *prepared, float *dx,
+                                    bool accumulate, float *scratch) {
+    (void)backend;
     const struct kernels *k = kernels();
     struct job job;
 
@@ -174,8 +179,9 @@ static void depthwise_backward_data(const struct conv_shape *s, size_t n, const 
     }
 }
 
-static void depthwise_backward_weight(const struct conv_shape *s, size_t n, const float *x, const float *dy,
-                                      float *dweight, float *scratch) {
+static void depthwise_backward_weight(const struct conv_backend *backend, const struct conv_shape *s, size_t n,
+                                      const float *x, const float *dy, float *dweight, float *scratch) {
+    (void)backend;
     const struct kernels *k = kernels();
     struct job job;
 

@@ -191,8 +191,9 @@ static bool direct_supports(const struct conv_shape *s, enum conv_pass pass) {
     return w->kernel[0] * w->kernel[1] <= TAPS_MAX;
 }
 
-static size_t scratch_floats(const struct conv_shape *s, size_t n, enum conv_pass pass,
-                             const struct conv_kernels *kernels) {
+static size_t direct_scratch_floats(const struct conv_backend *backend, const struct conv_shape *s, size_t n,
+                                    enum conv_pass pass) {
+    const struct conv_kernels *kernels = backend->kernels();
     struct job job;
 
     if (!direct_supports(s, pass)) {
@@ -389,104 +390,54 @@ static void run_job(const struct job *job, const float *source, const float *wei
     }
 }
 
-static size_t prepared_floats(const struct conv_shape *s, enum conv_pass pass, const struct conv_kernels *kernels) {
+static size_t direct_prepared_floats(const struct conv_backend *backend, const struct conv_shape *s,
+                                     enum conv_pass pass) {
     struct job job;
 
-    make_job(s, 1, pass, kernels, &job);
+    make_job(s, 1, pass, backend->kernels(), &job);
     return weight_floats(&job);
 }
 
-static void prepare(const struct conv_shape *s, enum conv_pass pass, const struct conv_kernels *kernels,
-                    const float *weight, float *prepared) {
+static void direct_prepare(const struct conv_backend *backend, const struct conv_shape *s, enum conv_pass pass,
+                           const float *weight, float *prepared) {
     struct job job;
 
-    make_job(s, 1, pass, kernels, &job);
+    make_job(s, 1, pass, backend->kernels(), &job);
     pack(&job, weight, prepared);
 }
 
-static size_t avx2_scratch_floats(const struct conv_shape *s, size_t n, enum conv_pass pass) {
-    return scratch_floats(s, n, pass, conv_kernels_avx2());
-}
-
-static size_t avx2_prepared_floats(const struct conv_shape *s, enum conv_pass pass) {
-    return prepared_floats(s, pass, conv_kernels_avx2());
-}
-
-static void avx2_prepare(const struct conv_shape *s, enum conv_pass pass, const float *weight, float *prepared) {
-    prepare(s, pass, conv_kernels_avx2(), weight, prepared);
-}
-
-static void avx2_forward(const struct conv_shape *s, size_t n, const float *x, const float *weight,
-                         const float *prepared, const float *bias, float *y, float *scratch) {
+static void direct_forward(const struct conv_backend *backend, const struct conv_shape *s, size_t n, const float *x,
+                           const float *weight, const float *prepared, const float *bias, float *y, float *scratch) {
     struct job job;
 
-    make_job(s, n, CONV_FORWARD, conv_kernels_avx2(), &job);
+    make_job(s, n, CONV_FORWARD, backend->kernels(), &job);
     run_job(&job, x, weight, prepared, bias, y, false, scratch);
 }
 
-static void avx2_backward_data(const struct conv_shape *s, size_t n, const float *dy, const float *weight,
-                               const float *prepared, float *dx, bool accumulate, float *scratch) {
+static void direct_backward_data(const struct conv_backend *backend, const struct conv_shape *s, size_t n,
+                                 const float *dy, const float *weight, const float *prepared, float *dx,
+                                 bool accumulate, float *scratch) {
     struct job job;
 
-    make_job(s, n, CONV_BACKWARD_DATA, conv_kernels_avx2(), &job);
+    make_job(s, n, CONV_BACKWARD_DATA, backend->kernels(), &job);
     run_job(&job, dy, weight, prepared, NULL, dx, accumulate, scratch);
 }
 
-static void avx2_backward_weight(const struct conv_shape *s, size_t n, const float *x, const float *dy, float *dweight,
-                                 float *scratch) {
-    direct_weight_run(s, n, conv_kernels_avx2(), x, dy, dweight, scratch);
+static void direct_backward_weight(const struct conv_backend *backend, const struct conv_shape *s, size_t n,
+                                   const float *x, const float *dy, float *dweight, float *scratch) {
+    direct_weight_run(s, n, backend->kernels(), x, dy, dweight, scratch);
 }
 
-static size_t avx512_scratch_floats(const struct conv_shape *s, size_t n, enum conv_pass pass) {
-    return scratch_floats(s, n, pass, conv_kernels_avx512());
-}
-
-static size_t avx512_prepared_floats(const struct conv_shape *s, enum conv_pass pass) {
-    return prepared_floats(s, pass, conv_kernels_avx512());
-}
-
-static void avx512_prepare(const struct conv_shape *s, enum conv_pass pass, const float *weight, float *prepared) {
-    prepare(s, pass, conv_kernels_avx512(), weight, prepared);
-}
-
-static void avx512_forward(const struct conv_shape *s, size_t n, const float *x, const float *weight,
-                           const float *prepared, const float *bias, float *y, float *scratch) {
-    struct job job;
-
-    make_job(s, n, CONV_FORWARD, conv_kernels_avx512(), &job);
-    run_job(&job, x, weight, prepared, bias, y, false, scratch);
-}
-
-static void avx512_backward_data(const struct conv_shape *s, size_t n, const float *dy, const float *weight,
-                                 const float *prepared, float *dx, bool accumulate, float *scratch) {
-    struct job job;
-
-    make_job(s, n, CONV_BACKWARD_DATA, conv_kernels_avx512(), &job);
-    run_job(&job, dy, weight, prepared, NULL, dx, accumulate, scratch);
-}
-
-static void avx512_backward_weight(const struct conv_shape *s, size_t n, const float *x, const float *dy,
-                                   float *dweight, float *scratch) {
-    direct_weight_run(s, n, conv_kernels_avx512(), x, dy, dweight, scratch);
-}
+#define DIRECT_BACKEND(title, table)                                                                                   \
+    {                                                                                                                  \
+        .name = (title), .kernels = (table), .supports = direct_supports, .scratch_floats = direct_scratch_floats,     \
+        .prepared_floats = direct_prepared_floats, .prepare = direct_prepare, .forward = direct_forward,               \
+        .backward_data = direct_backward_data, .backward_weight = direct_backward_weight                               \
+    }
 
 const struct conv_backend *backend_direct(enum kernels_level level) {
-    static const struct conv_backend avx2 = {.name = "direct avx2",
-                                             .supports = direct_supports,
-                                             .scratch_floats = avx2_scratch_floats,
-                                             .prepared_floats = avx2_prepared_floats,
-                                             .prepare = avx2_prepare,
-                                             .forward = avx2_forward,
-                                             .backward_data = avx2_backward_data,
-                                             .backward_weight = avx2_backward_weight};
-    static const struct conv_backend avx512 = {.name = "direct avx512",
-                                               .supports = direct_supports,
-                                               .scratch_floats = avx512_scratch_floats,
-                                               .prepared_floats = avx512_prepared_floats,
-                                               .prepare = avx512_prepare,
-                                               .forward = avx512_forward,
-                                               .backward_data = avx512_backward_data,
-                                               .backward_weight = avx512_backward_weight};
+    static const struct conv_backend avx2 = DIRECT_BACKEND("direct avx2", conv_kernels_avx2);
+    static const struct conv_backend avx512 = DIRECT_BACKEND("direct avx512", conv_kernels_avx512);
 
     if (conv_kernels_at(level) == NULL) {
         return NULL;

@@ -410,119 +410,69 @@ static void run_weight_job(const struct job *job, const float *x, const float *d
     add_taps(job, w.weights, dweight);
 }
 
-static size_t job_scratch_floats(const struct conv_shape *s, size_t n, enum conv_pass pass,
-                                 const struct conv_kernels *kernels) {
+static size_t winograd_scratch_floats(const struct conv_backend *backend, const struct conv_shape *s, size_t n,
+                                      enum conv_pass pass) {
     struct job job;
     struct workspace w;
 
-    make_job(s, n, pass, kernels, &job);
+    if (!winograd_supports(s, pass)) {
+        return 0;
+    }
+    make_job(s, n, pass, backend->kernels(), &job);
     return make_workspace(&job, NULL, &w);
 }
 
-static size_t prepared_floats(const struct conv_shape *s, enum conv_pass pass, const struct conv_kernels *kernels) {
+static size_t winograd_prepared_floats(const struct conv_backend *backend, const struct conv_shape *s,
+                                       enum conv_pass pass) {
     struct job job;
 
-    make_job(s, 1, pass, kernels, &job);
+    make_job(s, 1, pass, backend->kernels(), &job);
     return weight_floats(&job);
 }
 
-static void prepare(const struct conv_shape *s, enum conv_pass pass, const struct conv_kernels *kernels,
-                    const float *weight, float *prepared) {
+static void winograd_prepare(const struct conv_backend *backend, const struct conv_shape *s, enum conv_pass pass,
+                             const float *weight, float *prepared) {
     struct job job;
 
-    make_job(s, 1, pass, kernels, &job);
+    make_job(s, 1, pass, backend->kernels(), &job);
     prepare_weights(&job, weight, prepared);
 }
 
-static size_t avx2_scratch_floats(const struct conv_shape *s, size_t n, enum conv_pass pass) {
-    return winograd_supports(s, pass) ? job_scratch_floats(s, n, pass, conv_kernels_avx2()) : 0;
-}
-
-static size_t avx2_prepared_floats(const struct conv_shape *s, enum conv_pass pass) {
-    return prepared_floats(s, pass, conv_kernels_avx2());
-}
-
-static void avx2_prepare(const struct conv_shape *s, enum conv_pass pass, const float *weight, float *prepared) {
-    prepare(s, pass, conv_kernels_avx2(), weight, prepared);
-}
-
-static void avx2_forward(const struct conv_shape *s, size_t n, const float *x, const float *weight,
-                         const float *prepared, const float *bias, float *y, float *scratch) {
+static void winograd_forward(const struct conv_backend *backend, const struct conv_shape *s, size_t n, const float *x,
+                             const float *weight, const float *prepared, const float *bias, float *y, float *scratch) {
     struct job job;
 
-    make_job(s, n, CONV_FORWARD, conv_kernels_avx2(), &job);
+    make_job(s, n, CONV_FORWARD, backend->kernels(), &job);
     run_job(&job, x, weight, prepared, bias, y, false, scratch);
 }
 
-static void avx2_backward_data(const struct conv_shape *s, size_t n, const float *dy, const float *weight,
-                               const float *prepared, float *dx, bool accumulate, float *scratch) {
+static void winograd_backward_data(const struct conv_backend *backend, const struct conv_shape *s, size_t n,
+                                   const float *dy, const float *weight, const float *prepared, float *dx,
+                                   bool accumulate, float *scratch) {
     struct job job;
 
-    make_job(s, n, CONV_BACKWARD_DATA, conv_kernels_avx2(), &job);
+    make_job(s, n, CONV_BACKWARD_DATA, backend->kernels(), &job);
     run_job(&job, dy, weight, prepared, NULL, dx, accumulate, scratch);
 }
 
-static void avx2_backward_weight(const struct conv_shape *s, size_t n, const float *x, const float *dy, float *dweight,
-                                 float *scratch) {
+static void winograd_backward_weight(const struct conv_backend *backend, const struct conv_shape *s, size_t n,
+                                     const float *x, const float *dy, float *dweight, float *scratch) {
     struct job job;
 
-    make_job(s, n, CONV_BACKWARD_WEIGHT, conv_kernels_avx2(), &job);
+    make_job(s, n, CONV_BACKWARD_WEIGHT, backend->kernels(), &job);
     run_weight_job(&job, x, dy, dweight, scratch);
 }
 
-static size_t avx512_scratch_floats(const struct conv_shape *s, size_t n, enum conv_pass pass) {
-    return winograd_supports(s, pass) ? job_scratch_floats(s, n, pass, conv_kernels_avx512()) : 0;
-}
-
-static size_t avx512_prepared_floats(const struct conv_shape *s, enum conv_pass pass) {
-    return prepared_floats(s, pass, conv_kernels_avx512());
-}
-
-static void avx512_prepare(const struct conv_shape *s, enum conv_pass pass, const float *weight, float *prepared) {
-    prepare(s, pass, conv_kernels_avx512(), weight, prepared);
-}
-
-static void avx512_forward(const struct conv_shape *s, size_t n, const float *x, const float *weight,
-                           const float *prepared, const float *bias, float *y, float *scratch) {
-    struct job job;
-
-    make_job(s, n, CONV_FORWARD, conv_kernels_avx512(), &job);
-    run_job(&job, x, weight, prepared, bias, y, false, scratch);
-}
-
-static void avx512_backward_data(const struct conv_shape *s, size_t n, const float *dy, const float *weight,
-                                 const float *prepared, float *dx, bool accumulate, float *scratch) {
-    struct job job;
-
-    make_job(s, n, CONV_BACKWARD_DATA, conv_kernels_avx512(), &job);
-    run_job(&job, dy, weight, prepared, NULL, dx, accumulate, scratch);
-}
-
-static void avx512_backward_weight(const struct conv_shape *s, size_t n, const float *x, const float *dy,
-                                   float *dweight, float *scratch) {
-    struct job job;
-
-    make_job(s, n, CONV_BACKWARD_WEIGHT, conv_kernels_avx512(), &job);
-    run_weight_job(&job, x, dy, dweight, scratch);
-}
+#define WINOGRAD_BACKEND(title, table)                                                                                 \
+    {                                                                                                                  \
+        .name = (title), .kernels = (table), .supports = winograd_supports, .scratch_floats = winograd_scratch_floats, \
+        .prepared_floats = winograd_prepared_floats, .prepare = winograd_prepare, .forward = winograd_forward,         \
+        .backward_data = winograd_backward_data, .backward_weight = winograd_backward_weight                           \
+    }
 
 const struct conv_backend *backend_winograd(enum kernels_level level) {
-    static const struct conv_backend avx2 = {.name = "winograd avx2",
-                                             .supports = winograd_supports,
-                                             .scratch_floats = avx2_scratch_floats,
-                                             .prepared_floats = avx2_prepared_floats,
-                                             .prepare = avx2_prepare,
-                                             .forward = avx2_forward,
-                                             .backward_data = avx2_backward_data,
-                                             .backward_weight = avx2_backward_weight};
-    static const struct conv_backend avx512 = {.name = "winograd avx512",
-                                               .supports = winograd_supports,
-                                               .scratch_floats = avx512_scratch_floats,
-                                               .prepared_floats = avx512_prepared_floats,
-                                               .prepare = avx512_prepare,
-                                               .forward = avx512_forward,
-                                               .backward_data = avx512_backward_data,
-                                               .backward_weight = avx512_backward_weight};
+    static const struct conv_backend avx2 = WINOGRAD_BACKEND("winograd avx2", conv_kernels_avx2);
+    static const struct conv_backend avx512 = WINOGRAD_BACKEND("winograd avx512", conv_kernels_avx512);
 
     if (conv_kernels_at(level) == NULL) {
         return NULL;

@@ -59,7 +59,8 @@ static size_t conv_scratch_floats(const struct network *network, const struct no
     size_t floats = 0;
 
     for (enum conv_pass pass = CONV_FORWARD; pass <= (backward ? CONV_BACKWARD_WEIGHT : CONV_FORWARD); pass++) {
-        size_t need = backend_conv(&s, pass)->scratch_floats(&s, conv_samples(network, node, n), pass);
+        const struct conv_backend *backend = backend_conv(&s, pass);
+        size_t need = backend->scratch_floats(backend, &s, conv_samples(network, node, n), pass);
         floats = need > floats ? need : floats;
     }
     return floats;
@@ -70,23 +71,24 @@ static size_t conv_prepared_floats(const struct network *network, const struct n
     const enum conv_pass pass = backward ? CONV_BACKWARD_DATA : CONV_FORWARD;
     const struct conv_backend *backend = backend_conv(&s, pass);
 
-    return backend->prepared_floats != NULL ? backend->prepared_floats(&s, pass) : 0;
+    return backend->prepared_floats != NULL ? backend->prepared_floats(backend, &s, pass) : 0;
 }
 
 static void conv_prepare(const struct network *network, const struct node *node, bool backward, float *prepared) {
     const struct conv_shape s = conv_shape_of(network, node);
     const enum conv_pass pass = backward ? CONV_BACKWARD_DATA : CONV_FORWARD;
+    const struct conv_backend *backend = backend_conv(&s, pass);
 
-    backend_conv(&s, pass)->prepare(&s, pass, network->values[node->inputs[1]].data, prepared);
+    backend->prepare(backend, &s, pass, network->values[node->inputs[1]].data, prepared);
 }
 
 static void conv_forward(const struct op_args *args) {
     const struct conv_shape s = conv_shape_of(args->network, args->node);
     const float *bias = op_has_input(args->node, 2) ? args->in[2] : NULL;
+    const struct conv_backend *backend = backend_conv(&s, CONV_FORWARD);
 
-    backend_conv(&s, CONV_FORWARD)
-        ->forward(&s, conv_samples(args->network, args->node, args->n), args->in[0], args->in[1], args->prepared, bias,
-                  args->out, args->scratch);
+    backend->forward(backend, &s, conv_samples(args->network, args->node, args->n), args->in[0], args->in[1],
+                     args->prepared, bias, args->out, args->scratch);
 }
 
 static void conv_backward(const struct op_args *args) {
@@ -94,13 +96,13 @@ static void conv_backward(const struct op_args *args) {
     const size_t n = conv_samples(args->network, args->node, args->n);
 
     if (args->din[0] != NULL) {
-        backend_conv(&s, CONV_BACKWARD_DATA)
-            ->backward_data(&s, n, args->dout, args->in[1], args->prepared, args->din[0], args->accumulate[0],
-                            args->scratch);
+        const struct conv_backend *backend = backend_conv(&s, CONV_BACKWARD_DATA);
+        backend->backward_data(backend, &s, n, args->dout, args->in[1], args->prepared, args->din[0],
+                               args->accumulate[0], args->scratch);
     }
     if (args->din[1] != NULL) {
-        backend_conv(&s, CONV_BACKWARD_WEIGHT)
-            ->backward_weight(&s, n, args->in[0], args->dout, args->din[1], args->scratch);
+        const struct conv_backend *backend = backend_conv(&s, CONV_BACKWARD_WEIGHT);
+        backend->backward_weight(backend, &s, n, args->in[0], args->dout, args->din[1], args->scratch);
     }
     if (op_has_input(args->node, 2) && args->din[2] != NULL) {
         const size_t positions = s.out_height * s.out_width;

@@ -86,13 +86,13 @@ static void run_once(const struct conv_backend *backend, struct setup *s, enum c
                      float *scratch) {
     switch (pass) {
     case CONV_FORWARD:
-        backend->forward(&s->shape, s->n, s->x, s->weight, prepared, s->bias, s->y, scratch);
+        backend->forward(backend, &s->shape, s->n, s->x, s->weight, prepared, s->bias, s->y, scratch);
         break;
     case CONV_BACKWARD_DATA:
-        backend->backward_data(&s->shape, s->n, s->y, s->weight, prepared, s->x, false, scratch);
+        backend->backward_data(backend, &s->shape, s->n, s->y, s->weight, prepared, s->x, false, scratch);
         break;
     case CONV_BACKWARD_WEIGHT:
-        backend->backward_weight(&s->shape, s->n, s->x, s->y, s->dweight, scratch);
+        backend->backward_weight(backend, &s->shape, s->n, s->x, s->y, s->dweight, scratch);
         break;
     }
 }
@@ -113,14 +113,14 @@ static double measure(const struct conv_backend *backend, struct setup *s, enum 
     if (backend == NULL || !backend->supports(&s->shape, pass)) {
         return INFINITY;
     }
-    scratch = mem_aligned(backend->scratch_floats(&s->shape, s->n, pass), sizeof *scratch);
+    scratch = mem_aligned(backend->scratch_floats(backend, &s->shape, s->n, pass), sizeof *scratch);
     if (scratch == NULL) {
         return INFINITY;
     }
     if (pass != CONV_BACKWARD_WEIGHT && backend->prepared_floats != NULL) {
-        prepared = mem_aligned(backend->prepared_floats(&s->shape, pass), sizeof *prepared);
+        prepared = mem_aligned(backend->prepared_floats(backend, &s->shape, pass), sizeof *prepared);
         if (prepared != NULL) {
-            backend->prepare(&s->shape, pass, s->weight, prepared);
+            backend->prepare(backend, &s->shape, pass, s->weight, prepared);
         }
     }
     run_once(backend, s, pass, prepared, scratch);

@@ -58,13 +58,13 @@ static void free_buffers(struct buffers *b) {
 /* `flag`: with bias, or adding to what is there. Single samples go with prepared weights, several make their own. */
 static void run(const struct conv_backend *backend, const struct conv_shape *s, size_t n, enum conv_pass pass,
                 const struct buffers *b, bool flag, float *out) {
-    size_t need = backend->scratch_floats(s, n, pass);
+    size_t need = backend->scratch_floats(backend, s, n, pass);
     float *scratch = mem_aligned(need, sizeof *scratch), *prepared = NULL;
 
     if (n == 1 && pass != CONV_BACKWARD_WEIGHT && backend->prepared_floats != NULL) {
-        prepared = mem_aligned(backend->prepared_floats(s, pass), sizeof *prepared);
+        prepared = mem_aligned(backend->prepared_floats(backend, s, pass), sizeof *prepared);
         assert_non_null(prepared);
-        backend->prepare(s, pass, b->weight, prepared);
+        backend->prepare(backend, s, pass, b->weight, prepared);
     }
 
     assert_non_null(scratch);
@@ -72,11 +72,11 @@ static void run(const struct conv_backend *backend, const struct conv_shape *s, 
         scratch[i] = NAN;
     }
     if (pass == CONV_FORWARD) {
-        backend->forward(s, n, b->x, b->weight, prepared, flag ? b->bias : NULL, out, scratch);
+        backend->forward(backend, s, n, b->x, b->weight, prepared, flag ? b->bias : NULL, out, scratch);
     } else if (pass == CONV_BACKWARD_DATA) {
-        backend->backward_data(s, n, b->y, b->weight, prepared, out, flag, scratch);
+        backend->backward_data(backend, s, n, b->y, b->weight, prepared, out, flag, scratch);
     } else {
-        backend->backward_weight(s, n, b->x, b->y, out, scratch);
+        backend->backward_weight(backend, s, n, b->x, b->y, out, scratch);
     }
     mem_free(prepared);
     mem_free(scratch);

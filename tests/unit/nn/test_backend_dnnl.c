@@ -49,14 +49,14 @@ static struct backend_dnnl *library(void) {
 static void reference(const struct conv_shape *s, size_t n, enum conv_pass pass, const float *x, const float *w,
                       const float *bias, const float *dy, float *out) {
     const struct conv_backend *blas = backend_blas();
-    float *scratch = mem_aligned(blas->scratch_floats(s, n, pass) + 1, sizeof *scratch);
+    float *scratch = mem_aligned(blas->scratch_floats(blas, s, n, pass) + 1, sizeof *scratch);
     assert_non_null(scratch);
     if (pass == CONV_FORWARD) {
-        blas->forward(s, n, x, w, NULL, bias, out, scratch);
+        blas->forward(blas, s, n, x, w, NULL, bias, out, scratch);
     } else if (pass == CONV_BACKWARD_DATA) {
-        blas->backward_data(s, n, dy, w, NULL, out, true, scratch);
+        blas->backward_data(blas, s, n, dy, w, NULL, out, true, scratch);
     } else {
-        blas->backward_weight(s, n, x, dy, out, scratch);
+        blas->backward_weight(blas, s, n, x, dy, out, scratch);
     }
     mem_free(scratch);
 }
