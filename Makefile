@@ -387,7 +387,8 @@ format:
 MAN_PAGES = $(wildcard deploy/man/*.[1-8] docs/man/*.[1-8])
 # Beside the programs: completion and the systemd unit where their readers look, the rest of deploy/ under share/onp.
 SHARE := $(DESTDIR)$(PREFIX)/share
-DEPLOY_FILES := onpd.json onpd.md compose.yaml nginx/onpd.conf prometheus/onpd.rules.yaml grafana/onpd.json pipeline/repair.sh
+DEPLOY_FILES := onpd.json onpd.md compose.yaml nginx/onpd.conf prometheus/onpd.rules.yaml grafana/onpd.json pipeline/repair.sh \
+    pipeline/repair.py pipeline/github-actions.yaml pipeline/argo.yaml
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install -m 755 $(BINARIES) $(DESTDIR)$(PREFIX)/bin/
@@ -395,7 +396,7 @@ install: all
 
 .PHONY: install-files
 install-files:
-	$(foreach f,$(DEPLOY_FILES),install -D -m $(if $(filter %.sh,$(f)),755,644) deploy/$(f) $(SHARE)/onp/$(f) &&) true
+	$(foreach f,$(DEPLOY_FILES),install -D -m $(if $(filter %.sh %.py,$(f)),755,644) deploy/$(f) $(SHARE)/onp/$(f) &&) true
 	install -D -m 644 deploy/completion/onp.bash $(SHARE)/bash-completion/completions/onp
 	install -D -m 644 deploy/completion/_onp $(SHARE)/zsh/vendor-completions/_onp
 	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(SHARE)/doc/onp

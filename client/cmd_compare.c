@@ -8,6 +8,7 @@
 #include "client/job_calls.h"
 #include "client/local_server.h"
 #include "client/report_fields.h"
+#include "client/report_format.h"
 #include "client/settings.h"
 #include "client/transfer.h"
 
@@ -141,15 +142,6 @@ static enum status run_method(struct compare *compare, const char *name, json_t 
     return status == STATUS_OK ? job_calls_result(compare->client, job_id, report, error) : status;
 }
 
-static void format_share(char out[CELL_SIZE], const json_t *report, const char *name) {
-    double value = 0.0;
-    if (report_number(report, name, &value)) {
-        (void)snprintf(out, CELL_SIZE, "%.1f %%", value * 100.0);
-    } else {
-        (void)snprintf(out, CELL_SIZE, "-");
-    }
-}
-
 static void print_head(void) {
     (void)printf("%-10s %9s %9s %10s %10s %10s %7s %9s  %s\n", "method", "accuracy", "after", "attack", "after",
                  "recovery", "pruned", "seconds", "verdict");
@@ -157,14 +149,14 @@ static void print_head(void) {
 
 static void print_row(const char *name, const json_t *report, const struct error *error) {
     static const char *const shares[] = {"locked_before", "locked_after", "asr_before", "asr_after", "recovery_after"};
-    char cells[sizeof shares / sizeof shares[0]][CELL_SIZE];
+    char cells[sizeof shares / sizeof shares[0]][REPORT_CELL_SIZE];
     double pruned = 0.0, seconds = 0.0;
     if (report == NULL) {
         (void)printf("%-10s failed: %s\n", name, error->message);
         return;
     }
     for (size_t i = 0; i < sizeof shares / sizeof shares[0]; i++) {
-        format_share(cells[i], report, shares[i]);
+        report_format_percent(cells[i], report, shares[i]);
     }
     const char *verdict = report_word(report, "verdict");
     (void)report_number(report, "pruned_units", &pruned);

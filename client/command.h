@@ -92,6 +92,7 @@ int cmd_download(const struct command *command, int argc, char **argv);
 int cmd_list(const struct command *command, int argc, char **argv);
 int cmd_report(const struct command *command, int argc, char **argv);
 int cmd_compare(const struct command *command, int argc, char **argv);
+int cmd_tokens(const struct command *command, int argc, char **argv);
 int cmd_capabilities(const struct command *command, int argc, char **argv);
 int cmd_version(const struct command *command, int argc, char **argv);
 

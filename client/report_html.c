@@ -30,9 +30,10 @@ static const char HEAD[] =
     "th, td { padding: .2rem .8rem .2rem 0; text-align: right; border-bottom: 1px solid var(--line); vertical-align: "
     "top }\n"
     "th:first-child, td:first-child, .words { text-align: left }\n"
-    "th { font-weight: 600 } td.words { overflow-wrap: anywhere }\n"
+    "th { font-weight: 600 } .long { overflow-wrap: anywhere; min-width: 10rem }\n"
     ".faint { color: var(--faint) } .good { color: var(--good) } .bad { color: var(--bad) }\n"
-    "svg { display: block; max-width: 100% } svg text { fill: var(--faint); font-size: 12px }\n"
+    "svg { display: block; max-width: 100% } td svg { margin-top: .3rem; min-width: 8rem } svg text { fill: "
+    "var(--faint); font-size: 12px }\n"
     ".bar { fill: var(--bar) } .bar.bad { fill: var(--bad) } .after { fill: var(--faint) }\n"
     ".best, .mean { fill: none; stroke-width: 2 } .best { stroke: var(--bar) }\n"
     ".mean { stroke: var(--faint); stroke-dasharray: 4 3 } .axis { stroke: var(--line) }\n"
@@ -209,7 +210,7 @@ static void put_exposure(struct buf *out, const json_t *report) {
 static void put_channels(struct buf *out, const json_t *channels) {
     size_t i = 0;
     json_t *channel = NULL;
-    (void)buf_append_text(out, "<td class=\"words\">");
+    (void)buf_append_text(out, "<td class=\"words long\">");
     json_array_foreach(channels, i, channel) {
         if (i == CHANNELS_SHOWN) {
             (void)buf_append_text(out, " \xe2\x80\xa6");
@@ -239,7 +240,7 @@ static void put_pruned(struct buf *out, const json_t *report) {
         if (i == LAYERS_SHOWN) {
             break;
         }
-        (void)buf_append_text(out, "<tr><td class=\"words\">");
+        (void)buf_append_text(out, "<tr><td class=\"words long\">");
         put_string(out, json_object_get(item, "layer"));
         (void)buf_printf(out, "</td><td>%zu</td>", json_array_size(channels));
         put_bar(out, most > 0 ? (double)json_array_size(channels) / (double)most : 0, NAN, false);
@@ -353,7 +354,7 @@ static void put_origin(struct buf *out, const json_t *report) {
                 {"backend", "provenance", "backend"}};
     begin_table(out, "Made from, and by", titles, 2);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        (void)buf_printf(out, "<tr><th scope=\"row\">%s</th><td class=\"words\">", rows[i].title);
+        (void)buf_printf(out, "<tr><th scope=\"row\">%s</th><td class=\"words long\">", rows[i].title);
         put_string(out, json_object_get(json_object_get(report, rows[i].object), rows[i].member));
         (void)buf_append_text(out, "</td></tr>\n");
     }

@@ -24,7 +24,8 @@ contains 'by its name' "$(cat "$work/out")" wokers
 
 make --no-print-directory BUILD="${ONP_BUILD:-build}" install-files DESTDIR="$work/root" PREFIX=/usr >"$work/install" 2>&1 || cat "$work/install"
 for file in share/onp/onpd.json share/onp/onpd.md share/onp/grafana/onpd.json share/onp/prometheus/onpd.rules.yaml \
-    share/onp/nginx/onpd.conf share/onp/pipeline/repair.sh share/bash-completion/completions/onp \
+    share/onp/nginx/onpd.conf share/onp/pipeline/repair.sh \
+    share/onp/pipeline/repair.py share/onp/pipeline/github-actions.yaml share/onp/pipeline/argo.yaml share/bash-completion/completions/onp \
     share/zsh/vendor-completions/_onp lib/systemd/system/onpd.service share/doc/onp/export.md share/doc/onp/operations.md; do
     check "$file is installed" test -s "$work/root/usr/$file"
 done

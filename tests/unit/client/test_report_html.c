@@ -81,7 +81,7 @@ static void test_figures(void **state) {
         "<rect class=\"bar bad\" x=\"0\" y=\"2\" width=\"220.0\" height=\"8\"/>",
         "<rect class=\"bar\" x=\"0\" y=\"2\" width=\"110.0\" height=\"8\"/>",
         "suspect</td>",
-        "<td class=\"words\">3 17</td>",
+        "<td class=\"words long\">3 17</td>",
         "345 masks",
         "Best reward so far: -5.000 to -0.500",
         "<polyline class=\"best\" points=\"0.0,180.0 320.0,20.0 640.0,0.0 \"/>",
