@@ -145,6 +145,7 @@ enum status all_to_all_expose(const struct invert_data *data, const struct expos
         const double median = exposure->median[family];
         cell->anomaly = median > 0.0 ? (median - cell->size) / median : 0.0;
         cell->suspect = cell->success >= SUCCESS && cell->size <= options->size_ratio * median;
+        cell->small_share = options->size_ratio;
     }
 done:
     trigger_free(away);

@@ -192,7 +192,7 @@ enum status bank_build(const struct invert_data *data, const struct expose_optio
     return status;
 }
 
-bool exposure_is_small(const struct exposure *exposure, const struct expose_options *options,
-                       const struct trigger *trigger) {
-    return trigger->size <= options->size_ratio * exposure->reference[trigger->family][bank_level(trigger)];
+bool exposure_is_small(const struct exposure *exposure, const struct trigger *trigger) {
+    const double share = exposure_cell(exposure, trigger->family, trigger->target)->small_share;
+    return trigger->size <= share * exposure->reference[trigger->family][bank_level(trigger)];
 }

@@ -24,7 +24,6 @@ enum status bank_reference(const struct invert_data *data, const struct expose_o
                            struct exposure *exposure, enum trigger_family family, size_t level, double *reference,
                            struct error *error);
 /* Is a trigger that was found later for a suspect, at a level whose reference is known, clearly smaller than the other classes'? */
-bool exposure_is_small(const struct exposure *exposure, const struct expose_options *options,
-                       const struct trigger *trigger);
+bool exposure_is_small(const struct exposure *exposure, const struct trigger *trigger);
 
 #endif

@@ -222,6 +222,14 @@ static double success_min(enum trigger_family family) {
     return trigger_is_fixed(family) ? 0.6 : 0.0;
 }
 
+/* The index that a class of this share of the median size must have. Where the other classes differ much among themselves, half the
+ * threshold is enough for half the ratio; where they are alike, a size above the ratio may stand out just as plainly. */
+static double needed_index(const struct expose_options *options, double share) {
+    const double needed =
+        options->anomaly_threshold * exp2((share - options->size_ratio) / (0.5 * options->size_ratio));
+    return fmax(needed, 0.5 * options->anomaly_threshold);
+}
+
 static enum status find_suspects(struct exposure *exposure, const struct expose_options *options,
                                  enum trigger_family family, struct error *error) {
     const size_t classes = exposure->classes;
@@ -243,10 +251,10 @@ static enum status find_suspects(struct exposure *exposure, const struct expose_
         cell->anomaly = index[t];
         /* Of two classes none can stand out by deviations: there the ratio decides, against the other one's size. */
         const double bar = classes > 2 ? exposure->median[family] : values[1 - t];
-        /* Where the other classes differ much among themselves, half the index is enough for a size that is half as large again. */
-        const double needed = options->anomaly_threshold * (cell->size <= 0.5 * options->size_ratio * bar ? 0.5 : 1.0);
-        const bool outlier = classes > 2 ? index[t] >= needed : classes == 2;
-        cell->suspect = outlier && cell->success >= success_min(family) && cell->size <= options->size_ratio * bar;
+        cell->suspect = (classes > 2 ? index[t] >= needed_index(options, cell->size / bar)
+                                     : classes == 2 && cell->size <= options->size_ratio * bar) &&
+                        cell->success >= success_min(family);
+        cell->small_share = fmax(options->size_ratio, cell->size / bar);
     }
     mem_free(values);
     return STATUS_OK;

@@ -15,7 +15,7 @@ struct expose_options {
     size_t rungs;             /* the classes left are halved after each */
     size_t batch;             /* samples a step */
     double anomaly_threshold; /* a suspect's anomaly index is at least this, */
-    double size_ratio;        /* and its size at most this share of the median */
+    double size_ratio;        /* if its size is this share of the median; the more, the smaller it is not */
     size_t restarts;          /* further inversions of each suspect, from other starts */
     size_t many;              /* with more classes than this, a short heat chooses half as many for the rungs */
     size_t probe_samples;     /* samples that each entry of a dictionary is tried on */
@@ -30,6 +30,7 @@ struct exposure_cell {
     bool suspect;
     size_t
         level; /* of a suspect: the strength at which its bank triggers reach the target; the adversary starts there */
+    double small_share; /* of a suspect: up to this share of what other classes need, its triggers count as small */
     struct trigger
         *trigger; /* the last trigger of the class, owned; NULL for a class that the heat dropped, and in an all-to-all
                                 cell without a candidate */

@@ -65,7 +65,7 @@ static enum status attack_one(const struct attack *a, const struct exposure_cell
         if (status != STATUS_OK) {
             return status;
         }
-        if (!exposure_is_small(job->exposure, options, job->after[slot])) {
+        if (!exposure_is_small(job->exposure, job->after[slot])) {
             continue;
         }
         ++*a->found;

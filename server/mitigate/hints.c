@@ -121,6 +121,7 @@ static enum status convict(struct job *job, const struct trigger *hint, struct e
         cell->success = hint->success;
         cell->suspect = true;
         cell->level = 0;
+        cell->small_share = job->expose_options.size_ratio;
     }
     return status;
 }

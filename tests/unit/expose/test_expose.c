@@ -208,12 +208,12 @@ static void test_the_shortcut_is_exposed(void **state) {
     for (size_t i = 0; i < exposure->bank_count; i++) {
         assert_int_equal(exposure->bank[i]->target, TARGET);
     }
-    assert_true(exposure_is_small(exposure, &expose_default_options, cell->trigger));
+    assert_true(exposure_is_small(exposure, cell->trigger));
     struct trigger *ordinary = NULL;
     struct error error = {0};
     assert_int_equal(trigger_copy(cell->trigger, &ordinary, &error), STATUS_OK);
     ordinary->size = exposure->median[TRIGGER_PATCH];
-    assert_false(exposure_is_small(exposure, &expose_default_options, ordinary));
+    assert_false(exposure_is_small(exposure, ordinary));
     trigger_free(ordinary);
     exposure_free(exposure);
     world_free(&w);
