@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/file.h"
@@ -119,7 +120,7 @@ static bool is_worth_another_try(struct jobs *jobs, enum status status, int trie
     if ((status != STATUS_UNAVAILABLE && status != STATUS_IO) || tries >= TRIES || is_stopping(jobs)) {
         return false;
     }
-    (void)usleep(1000 * 1000);
+    (void)nanosleep(&(struct timespec){.tv_sec = 1}, NULL);
     return true;
 }
 

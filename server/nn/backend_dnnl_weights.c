@@ -65,11 +65,11 @@ static void prepare_unit(void *user, size_t index, size_t thread) {
     struct backend_dnnl_program *p = user;
     struct dnnl_unit *unit = &p->units[index];
     const struct node *node = &p->network->nodes[unit->group.nodes[0]];
-    float *scale = unit->fold + unit->channels * unit->row, *shift = unit->vector[1];
 
     if (unit->fold == NULL) {
         return;
     }
+    float *scale = unit->fold + unit->channels * unit->row, *shift = unit->vector[1];
     backend_dnnl_enter();
     backend_dnnl_fold(p->network, &unit->group, p->mask, p->fill, unit->channels, scale, shift);
     uint64_t version = hash_floats(hash_floats(1, scale, unit->channels), shift, unit->channels);

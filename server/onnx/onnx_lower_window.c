@@ -78,8 +78,9 @@ static enum status read_window(struct lower *lower, const struct shape *x, struc
     if (status != STATUS_OK || strcmp(auto_pad, "NOTSET") == 0 || auto_pad[0] == '\0') {
         return status;
     }
-    memset(window->pad_begin, 0, sizeof window->pad_begin);
-    memset(window->pad_end, 0, sizeof window->pad_end);
+    if ((window->pad_begin[0] | window->pad_begin[1] | window->pad_end[0] | window->pad_end[1]) != 0) {
+        return lower_refuse(lower, STATUS_INVALID, "got auto_pad '%s' beside pads, expected one of them", auto_pad);
+    }
     if (strcmp(auto_pad, "VALID") == 0) {
         return STATUS_OK;
     }
@@ -145,6 +146,18 @@ enum status lower_conv(struct lower *lower) {
     return lower_emit(lower, OP_CONV, inputs, lower_has_input(lower, 2) ? 3 : 2, &attr);
 }
 
+/* Each is a divisor's square: with one that is not above zero all that comes after is NaN or infinite. */
+static enum status check_variances(struct lower *lower, size_t value, float epsilon) {
+    const float *variance = lower->network->values[value].data;
+    for (size_t i = 0; i < shape_count(lower_shape(lower, value)); i++) {
+        if (!(variance[i] + epsilon > 0.0F)) {
+            return lower_refuse(lower, STATUS_INVALID, "got variance %g of channel %zu, expected more than -epsilon",
+                                (double)variance[i], i);
+        }
+    }
+    return STATUS_OK;
+}
+
 enum status lower_batch_norm(struct lower *lower) {
     struct op_attr attr = {0};
     size_t inputs[5];
@@ -174,6 +187,10 @@ enum status lower_batch_norm(struct lower *lower) {
     if (training) {
         return lower_refuse(lower, STATUS_UNSUPPORTED,
                             "got its training form, expected a model exported for inference");
+    }
+    status = check_variances(lower, inputs[4], attr.epsilon);
+    if (status != STATUS_OK) {
+        return status;
     }
     return lower_emit(lower, OP_BATCH_NORM, inputs, 5, &attr);
 }

@@ -15,10 +15,10 @@ struct unit_stats {
 };
 
 /* Runs `engine` (over the masked network of `map`) forward on `count` inputs, given as in engine_run: input (count, C, H, W), or NULL
- * with fill_input and user. mask and fill as in engine_run, NULL for none. logits (count, K) or NULL. */
+ * with fill and user. mask and fill_values as mask and fill in engine_run, NULL for none. logits (count, K) or NULL. */
 enum status unit_stats_collect(struct engine *engine, const struct unit_map *map, size_t count, const float *input,
-                               void (*fill_input)(void *user, size_t first, size_t n, float *x), void *user,
-                               const float *mask, const float *fill, float *logits, const atomic_bool *cancel,
+                               void (*fill)(void *user, size_t first, size_t n, float *x), void *user,
+                               const float *mask, const float *fill_values, float *logits, const atomic_bool *cancel,
                                struct unit_stats **out, struct error *error);
 void unit_stats_free(struct unit_stats *stats);
 

@@ -13,7 +13,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     char path[64], program[] = "onpd";
     char *argv[] = {program, path, NULL};
     int fd = memfd_create("config", MFD_CLOEXEC);
-    if (fd < 0 || !file_write_all(fd, bytes, length)) {
+    if (fd < 0) {
+        return 0;
+    }
+    if (!file_write_all(fd, bytes, length)) {
         (void)close(fd);
         return 0;
     }

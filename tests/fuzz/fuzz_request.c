@@ -36,7 +36,8 @@ struct world {
     struct http_server *server;
     uv_loop_t loop;
     uv_thread_t thread;
-    struct http_post stop;
+    struct http_post drain, stop;
+    uv_sem_t drained;
     char ids[IDS][ID_SIZE];
     unsigned served;
     char answer[ANSWER_MAX + 1];
@@ -166,6 +167,12 @@ static void run_loop(void *user) {
     (void)uv_run(&world->loop, UV_RUN_DEFAULT);
 }
 
+static void on_drain(struct http_post *post) {
+    struct world *world = (struct world *)(void *)((char *)post - offsetof(struct world, drain));
+    api_drain(world->api);
+    uv_sem_post(&world->drained);
+}
+
 static void on_stop(struct http_post *post) {
     struct world *world = (struct world *)(void *)((char *)post - offsetof(struct world, stop));
     http_server_close(world->server, NULL, NULL);
@@ -218,6 +225,11 @@ static void start(struct world *world) {
 static void stop(struct world *world) {
     struct error error = {0};
     store_set_listener(world->store, NULL, NULL);
+    must(uv_sem_init(&world->drained, 0) == 0, "no semaphore");
+    world->drain.run = on_drain;
+    http_server_post(world->server, &world->drain);
+    uv_sem_wait(&world->drained);
+    uv_sem_destroy(&world->drained);
     jobs_stop(world->jobs, 0);
     world->stop.run = on_stop;
     http_server_post(world->server, &world->stop);

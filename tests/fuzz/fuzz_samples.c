@@ -14,7 +14,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
     char path[64];
     int fd = memfd_create("samples", MFD_CLOEXEC);
     limits.max_unpacked_bytes = 1 << 24;
-    if (fd < 0 || !file_write_all(fd, bytes, length)) {
+    if (fd < 0) {
+        return 0;
+    }
+    if (!file_write_all(fd, bytes, length)) {
         (void)close(fd);
         return 0;
     }

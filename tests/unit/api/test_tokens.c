@@ -1,7 +1,7 @@
 /* Tokens: scopes, the first one, revoking, expiry, rate. */
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
+#include <time.h>
 
 #include "server/api/api_rate.h"
 #include "server/store/store_tokens.h"
@@ -102,7 +102,7 @@ static void test_expiry(void **state) {
 
     assert_int_equal(make(world, "", "{\"scopes\": [\"admin\"], \"expires_in_s\": 1}", secret, id), 201);
     assert_int_equal(code_with(world, "GET", "/v1/jobs", show(0, secret)), 200);
-    (void)usleep(1100000);
+    (void)nanosleep(&(struct timespec){.tv_sec = 1, .tv_nsec = 100000000}, NULL);
     assert_int_equal(code_with(world, "GET", "/v1/jobs", show(0, secret)), 401);
     assert_int_equal(code_of(world, "GET", "/v1/jobs", NULL, NULL), 401); /* expired is not open */
 }

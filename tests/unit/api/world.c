@@ -168,10 +168,29 @@ int world_setup(void **state) {
     return world_setup_with(state, &(struct api_config){0});
 }
 
+struct drain {
+    struct http_post post;
+    struct api *api;
+    uv_sem_t done;
+};
+
+/* Loop thread. */
+static void on_drain(struct http_post *post) {
+    struct drain *drain = (struct drain *)post; /* its first member */
+
+    api_drain(drain->api);
+    uv_sem_post(&drain->done);
+}
+
 int world_teardown(void **state) {
     struct world *world = *state;
+    struct drain drain = {.post.run = on_drain, .api = world->api};
 
     store_set_listener(world->store, NULL, NULL);
+    assert_int_equal(uv_sem_init(&drain.done, 0), 0);
+    http_server_post(world->live.server, &drain.post);
+    uv_sem_wait(&drain.done);
+    uv_sem_destroy(&drain.done);
     jobs_stop(world->jobs, 0);
     live_stop(&world->live);
     api_free(world->api);
