@@ -500,6 +500,17 @@ static bool make_samples(struct thrower *t) {
     return fine;
 }
 
+static void release(struct thrower *t) {
+    for (size_t i = 0; i < t->model_count; i++) {
+        mem_free(t->models[i].data);
+    }
+    for (size_t i = 0; i < t->samples_count; i++) {
+        mem_free(t->samples[i].data);
+    }
+    buf_deinit(&t->request);
+    mem_free(t);
+}
+
 int main(int argc, char **argv) {
     struct thrower *t = mem_calloc(1, sizeof *t);
     uint64_t port = 0, seed = 0, count = 0;
@@ -547,5 +558,7 @@ int main(int argc, char **argv) {
         }
     }
     (void)printf(" closed x %zu, left waiting x %zu; wrong: %zu\n", t->closed, t->waits, t->wrong);
-    return t->wrong == 0 ? 0 : 1;
+    const bool fine = t->wrong == 0;
+    release(t);
+    return fine ? 0 : 1;
 }

@@ -1,4 +1,5 @@
 /* The server over real sockets: bodies, limits, framing, files. */
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -238,6 +239,32 @@ static void test_slow_drip(void **state) {
     wait_for_closed(world, 1);
 }
 
+/* A client that closes its own half in the middle of a body, and one in the middle of the fields: neither holds anything for long, and
+ * others are served meanwhile. */
+static void test_half_closed(void **state) {
+    static const char body[] = "POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\nabc";
+    static const char fields[] = "GET /hello HTTP/1.1\r\nHo";
+    struct world *world = *state;
+    int half_body = live_connect(&world->live), half_fields = live_connect(&world->live);
+    double start = clock_seconds();
+    struct pollfd ends[] = {{half_body, POLLIN, 0}, {half_fields, POLLIN, 0}};
+
+    assert_int_equal(write(half_body, body, sizeof(body) - 1), sizeof(body) - 1);
+    assert_int_equal(write(half_fields, fields, sizeof(fields) - 1), sizeof(fields) - 1);
+    assert_int_equal(shutdown(half_body, SHUT_WR), 0);
+    assert_int_equal(shutdown(half_fields, SHUT_WR), 0);
+    assert_int_equal(live_code(live_ask(&world->live, "GET /hello HTTP/1.1\r\n" CLOSE "\r\n")), 200);
+    for (size_t i = 0; i < 2; i++) {
+        char bytes[256];
+        do {
+            assert_int_equal(poll(&ends[i], 1, 20000), 1);
+        } while (recv(ends[i].fd, bytes, sizeof(bytes), 0) > 0);
+        (void)close(ends[i].fd);
+    }
+    assert_true(clock_seconds() - start < 20.0);
+    wait_for_closed(world, 1);
+}
+
 static void test_file(void **state) {
     static const struct {
         const char *fields;
@@ -324,6 +351,7 @@ int main(void) {
         LIVE(test_refused_early),
         LIVE(test_broken_upload),
         LIVE(test_slow_drip),
+        LIVE(test_half_closed),
         LIVE(test_file),
         LIVE(test_keep_alive),
         LIVE(test_stats),
