@@ -238,8 +238,10 @@ $(if $(MAIN_forge),$(eval $(call link_rule,$(B)/onp-forge,$(call object,$(MAIN_f
 # A test program is test_x.c with the files of its folder that are not tests themselves.
 helpers_of = $(filter-out $(wildcard $(1)/test_*.c),$(wildcard $(1)/*.c))
 test_objects = $(call object,$(patsubst $(B)/%,%.c,$(1)) $(call helpers_of,$(patsubst $(B)/%/,%,$(dir $(1)))))
-# test_faults.c puts its own functions in the place of these system calls.
-fault_flags = $(if $(filter %/test_faults,$(1)),$(patsubst %,-Wl$(,)--wrap=%,write fsync link rename fchmod mkdir))
+# These tests put their own functions in the place of others.
+WRAP_test_faults := write fsync link rename fchmod mkdir
+WRAP_test_clock_jumps := clock_wall_ms
+fault_flags = $(patsubst %,-Wl$(,)--wrap=%,$(WRAP_$(notdir $(1))))
 $(foreach m,$(UNIT_MODULES),$(foreach t,$(UNIT_$(m)),$(eval \
     $(call link_rule,$(t),$(call test_objects,$(t)),$(m),$(SUPPORT),$(LDLIBS_cmocka) $(call fault_flags,$(t))))))
 $(foreach t,$(PIPELINE_TESTS),$(eval \

@@ -148,7 +148,8 @@ static void occupy(struct job_slot *slot, const struct store_job *job) {
     atomic_store(&slot->cancel, false);
     if (job->deadline_s > 0) {
         double left = job->deadline_s - (double)(clock_wall_ms() - job->created_ms) / 1000.0;
-        slot->deadline_at = clock_seconds() + fmax(left, 0.001);
+        /* Not more than was asked for, should the clock have gone back. */
+        slot->deadline_at = clock_seconds() + fmin(fmax(left, 0.001), job->deadline_s);
     }
     if (jobs->stopping) {
         job_slot_stop(slot, JOB_STOP_SHUTDOWN);
