@@ -56,6 +56,9 @@ static enum status explain(const struct check *check, enum store_kind kind, stru
         return error_set(error, STATUS_LIMIT, "", "failed to check %s: it took more than %g s", what,
                          check->jobs->options.check_timeout_s);
     case JOB_END_LOST:
+        if (outcome->unstarted) {
+            return error_set(error, STATUS_UNAVAILABLE, "", "failed to check %s: %s", what, outcome->problem.message);
+        }
         if (outcome->killed) {
             break;
         }
@@ -102,7 +105,7 @@ static enum status check_in_process(struct jobs *jobs, enum job_task task, const
         .path = path,
         .layer = layer};
     job_process_run(&process, &request, &outcome);
-    jobs_count_end(jobs, outcome.end);
+    jobs_note_end(jobs, &outcome);
     status = explain(&check, task == JOB_TASK_CHECK_SAMPLES ? STORE_SAMPLES : STORE_MODEL, &outcome, info, error);
     json_decref(outcome.info);
     (void)file_remove_tree(folder, NULL);

@@ -25,6 +25,7 @@ void *job_keeper_main(void *user) {
     pthread_mutex_lock(&jobs->lock);
     while (!jobs->keeper_done) {
         double now = clock_seconds();
+        jobs->keeper_seen_at = now;
         for (size_t i = 0; i < jobs->options.workers; i++) {
             look_after(&jobs->slots[i], now);
         }

@@ -191,6 +191,7 @@ static void judge(struct talk *talk, int status) {
         return;
     }
     outcome->end = JOB_END_LOST;
+    outcome->unstarted = WIFEXITED(status) && WEXITSTATUS(status) == JOB_SPAWN_CANNOT_EXEC;
     outcome->killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && !talk->killed;
     if (WIFSIGNALED(status)) {
         (void)error_set(&outcome->problem, STATUS_INTERNAL, "child", "the child process was ended by signal %d (%s)%s",
@@ -228,6 +229,7 @@ void job_process_run(const struct job_process *process, const struct job_request
     }
     talk.request_length = strlen(talk.request);
     if (job_spawn(process->executable, process->folder, process->threads, &spawned, &outcome->problem) != STATUS_OK) {
+        outcome->unstarted = true;
         goto end;
     }
     talk.pid = spawned.pid;

@@ -34,6 +34,7 @@ struct job_process {
 struct job_outcome {
     enum job_end end;
     bool killed;          /* of JOB_END_LOST: by a SIGKILL that was not ours (the kernel, short of memory) */
+    bool unstarted;       /* of JOB_END_LOST: the system did not let it begin */
     json_t *info;         /* of a check that is done; the caller's */
     struct error problem; /* unless done */
 };

@@ -14,7 +14,7 @@
 #include "common/file.h"
 #include "server/jobs/job_child.h"
 
-enum { CHILD_SOCKET = 3, ENVIRONMENT_MAX = 16, VALUE_MAX = 1200, CANNOT_EXEC = 127 };
+enum { CHILD_SOCKET = 3, ENVIRONMENT_MAX = 16, VALUE_MAX = 1200 };
 
 /* What a child may know of our environment: nothing secret, and of what changes results only the backend, which stands in the
  * report. Sanitizers' settings are for tests. */
@@ -81,12 +81,12 @@ static void become(const struct start *start) {
     (void)sigprocmask(SIG_SETMASK, &none, NULL);
     if (chdir(start->folder) != 0 || dup2(start->null, STDIN_FILENO) < 0 || dup2(start->null, STDOUT_FILENO) < 0 ||
         dup2(start->log, STDERR_FILENO) < 0 || dup2(start->socket, CHILD_SOCKET) < 0) {
-        _exit(CANNOT_EXEC);
+        _exit(JOB_SPAWN_CANNOT_EXEC);
     }
     /* All of ours are close-on-exec anyway; this is for those of libraries. */
     (void)close_range(CHILD_SOCKET + 1, ~0U, 0);
     (void)execve(start->executable, argv, start->environment);
-    _exit(CANNOT_EXEC);
+    _exit(JOB_SPAWN_CANNOT_EXEC);
 }
 
 /* A descriptor that dup2() to 0..CHILD_SOCKET cannot step on, whatever descriptors the daemon was started with. */

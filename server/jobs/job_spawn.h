@@ -13,6 +13,8 @@ struct job_spawned {
     int log;    /* what the child writes to stderr; close it */
 };
 
+enum { JOB_SPAWN_CANNOT_EXEC = 127 }; /* exit status of a child that could not become the program */
+
 /* Runs `executable` (NULL: this binary again) with JOB_CHILD_ARGUMENT in `folder`, where its stderr goes to child.log. */
 enum status job_spawn(const char *executable, const char *folder, size_t threads, struct job_spawned *spawned,
                       struct error *error);

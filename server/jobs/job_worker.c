@@ -74,7 +74,7 @@ static void run_in_process(struct attempt *attempt, struct job_outcome *outcome)
                                                    .jit = true}, /* oneDNN makes code for this machine */
                                         .run = attempt->request};
     job_process_run(&process, &request, outcome);
-    jobs_count_end(attempt->slot->jobs, outcome->end);
+    jobs_note_end(attempt->slot->jobs, outcome);
 }
 
 static void run_in_thread(struct attempt *attempt, struct job_outcome *outcome) {
@@ -244,6 +244,7 @@ void *job_worker_main(void *user) {
     pthread_mutex_lock(&jobs->lock);
     while (!jobs->stopping) {
         uint64_t generation = jobs->generation;
+        slot->seen_at = clock_seconds();
         pthread_mutex_unlock(&jobs->lock);
         if (attempt == NULL) {
             attempt = mem_calloc(1, sizeof(*attempt));

@@ -25,6 +25,7 @@ void jobs_options_init(struct jobs_options *options) {
                                      .cancel_grace_s = 5,
                                      .check_timeout_s = 60,
                                      .lease_s = 30,
+                                     .stall_s = 30,
                                      .sandbox = JOB_SANDBOX_AUTO,
                                      .sandbox_uid = NOBODY};
 }
@@ -159,6 +160,7 @@ enum status jobs_start(struct store *store, const struct job_methods *methods, c
     }
     jobs->store = store;
     jobs->methods = methods;
+    jobs->keeper_seen_at = clock_seconds();
     enum status status = set_options(jobs, options, error);
     if (status == STATUS_OK) {
         status = prepare_walls(jobs, error);
@@ -170,6 +172,7 @@ enum status jobs_start(struct store *store, const struct job_methods *methods, c
     if (status == STATUS_OK) {
         for (size_t i = 0; i < options->workers; i++) {
             jobs->slots[i].jobs = jobs;
+            jobs->slots[i].seen_at = clock_seconds();
         }
         status = clear_the_past(jobs, error);
     }
@@ -238,13 +241,6 @@ void jobs_stop(struct jobs *jobs, double grace_s) {
 
 /* --- looking and asking --- */
 
-bool jobs_are_alive(struct jobs *jobs) {
-    pthread_mutex_lock(&jobs->lock);
-    bool alive = !jobs->stopping;
-    pthread_mutex_unlock(&jobs->lock);
-    return alive;
-}
-
 size_t jobs_running(struct jobs *jobs) {
     pthread_mutex_lock(&jobs->lock);
     size_t count = count_busy(jobs);
@@ -252,8 +248,9 @@ size_t jobs_running(struct jobs *jobs) {
     return count;
 }
 
-void jobs_count_end(struct jobs *jobs, enum job_end end) {
-    (void)atomic_fetch_add(&jobs->ends[end], 1);
+void jobs_note_end(struct jobs *jobs, const struct job_outcome *outcome) {
+    (void)atomic_fetch_add(&jobs->ends[outcome->end], 1);
+    atomic_store(&jobs->unstarted, outcome->unstarted);
 }
 
 void jobs_sandbox(struct jobs *jobs, struct jobs_sandbox *out) {

@@ -45,10 +45,11 @@ struct jobs_options {
     double cancel_grace_s;  /* from SIGTERM to SIGKILL */
     double check_timeout_s; /* for one check of an upload */
     double lease_s;
+    double stall_s; /* a thread of ours that shows no life for so long counts as stalled */
     enum job_sandbox_mode sandbox;
     uint32_t sandbox_uid; /* of children if we are root; 0: root */
 };
-/* Defaults for every field: 1 worker, 2 helpers, process, 3 attempts, 5 s grace, 60 s a check, 30 s lease, sandbox auto as
+/* Defaults for every field: 1 worker, 2 helpers, process, 3 attempts, 5 s grace, 60 s a check, 30 s lease and stall, sandbox auto as
  * nobody. */
 void jobs_options_init(struct jobs_options *options);
 
@@ -63,8 +64,12 @@ enum status jobs_start(struct store *store, const struct job_methods *methods, c
  * jobs_run_later() that are queued still run. Frees it. Accepts NULL. Not from a helper thread. */
 void jobs_stop(struct jobs *jobs, double grace_s);
 
-/* Workers alive and willing to claim: for readiness. */
-bool jobs_are_alive(struct jobs *jobs);
+/* Readiness: STATUS_OK, or STATUS_UNAVAILABLE and why: the server is stopping, or a worker without a job, or the thread that watches
+ * the others, has not been heard of for stall_s. Does not wait. */
+enum status jobs_check_alive(struct jobs *jobs, struct error *error);
+/* Readiness: STATUS_UNAVAILABLE if the system does not let children start. Only after that has happened is one tried, and then this
+ * blocks for as long as a small check takes. */
+enum status jobs_check_children(struct jobs *jobs, struct error *error);
 size_t jobs_running(struct jobs *jobs);
 /* Seconds that jobs which succeeded since the start have spent in each stage, and how many they are. */
 struct jobs_stages {

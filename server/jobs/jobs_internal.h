@@ -26,6 +26,7 @@ struct job_slot {
     uint64_t attempt;
     double deadline_at; /* by clock_seconds(); 0: none */
     double beat_at;     /* when the lease is extended next */
+    double seen_at;     /* when it last began to look for a job */
     /* Read without the lock, by the worker and the stages. */
     atomic_int stop;    /* enum job_stop */
     atomic_bool cancel; /* stop is not JOB_STOP_NONE */
@@ -50,6 +51,8 @@ struct jobs {
     bool keeper_done;       /* the keeper may end */
     uint64_t generation;    /* grows when a job is queued, so that no worker sleeps over it */
     struct job_slot *slots; /* (options.workers) */
+    double keeper_seen_at;  /* guarded by lock */
+    atomic_bool unstarted;  /* the latest child could not be started */
     pthread_t keeper;
     bool keeper_started;
 
@@ -81,7 +84,7 @@ void job_helpers_stop(struct jobs *jobs); /* runs what is queued first */
 /* --- jobs.c --- */
 /* A monotonic condition wait of at most `seconds`, with jobs->lock held. */
 void jobs_wait(struct jobs *jobs, pthread_cond_t *condition, double seconds);
-void jobs_count_end(struct jobs *jobs, enum job_end end);
+void jobs_note_end(struct jobs *jobs, const struct job_outcome *outcome);
 /* Makes a fresh folder below attempts_dir. */
 enum status jobs_make_folder(const struct jobs *jobs, const char *name, char out[STORE_PATH_SIZE], struct error *error);
 

@@ -44,6 +44,9 @@ void store_set_listener(struct store *store, void (*changed)(void *user, const c
  * STATUS_UNAVAILABLE and why. */
 enum status store_check_ready(struct store *store, uint64_t min_free, struct error *error);
 
+/* Seconds that the writer has been at what it does now; 0: it waits for work. Never waits. */
+double store_stalled_s(struct store *store);
+
 /* STATUS_UNAVAILABLE if the disk has less than `bytes` left. Does not wait. */
 enum status store_check_disk(const struct store *store, uint64_t bytes, struct error *error);
 /* Bytes of all blobs, and those announced by uploads that come in pieces. */

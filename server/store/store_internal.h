@@ -55,6 +55,7 @@ struct store {
     struct store_pending *pending;
     size_t pending_count;
     double pending_since;
+    double busy_since; /* when the writer took what it works at; 0: nothing */
     bool stopping;
     atomic_uint_fast64_t commits, failed_commits;
     _Atomic uint64_t generation; /* commits so far */

@@ -205,12 +205,21 @@ static void *writer_main(void *argument) {
         store->first = store->last = NULL;
         store->pending = NULL;
         store->pending_count = 0;
+        store->busy_since = clock_seconds();
         pthread_mutex_unlock(&store->lock);
         write_batch(store, commands, pending, pending_count);
         pthread_mutex_lock(&store->lock);
+        store->busy_since = 0;
     }
     pthread_mutex_unlock(&store->lock);
     return NULL;
+}
+
+double store_stalled_s(struct store *store) {
+    pthread_mutex_lock(&store->lock);
+    const double seconds = store->busy_since > 0 ? clock_seconds() - store->busy_since : 0;
+    pthread_mutex_unlock(&store->lock);
+    return seconds;
 }
 
 enum status store_writer_start(struct store *store, struct error *error) {

@@ -56,7 +56,73 @@ static void a_crash_is_the_fault_of_the_file(void **state) {
     fixture_start(f);
     assert_int_equal(jobs_check_file(f->jobs, STORE_MODEL, file_with(f, "crash"), &info, &error), STATUS_INVALID);
     assert_non_null(strstr(error.message, "failed to check model"));
-    assert_true(jobs_are_alive(f->jobs));
+    assert_ok(jobs_check_alive(f->jobs, &error), &error);
+}
+
+static void children_that_cannot_start_are_told(void **state) {
+    struct fixture *f = *state;
+    struct error error = {0};
+    json_t *info = NULL;
+    char path[4096], self[4096];
+    const ssize_t length = readlink("/proc/self/exe", self, sizeof self - 1);
+    assert_true(length > 0);
+    self[length] = '\0';
+    (void)snprintf(path, sizeof path, "%s", scratch_path(&f->scratch, "program"));
+    f->options.executable = path;
+    fixture_start(f);
+    assert_ok(jobs_check_children(f->jobs, &error), &error); /* nothing is known against it yet */
+    assert_int_equal(jobs_check_file(f->jobs, STORE_MODEL, file_with(f, "net"), &info, &error), STATUS_UNAVAILABLE);
+    error_clear(&error);
+    assert_int_equal(jobs_check_children(f->jobs, &error), STATUS_UNAVAILABLE);
+    assert_non_null(strstr(error.message, "failed to be ready"));
+    assert_int_equal(symlink(self, path), 0);
+    error_clear(&error);
+    assert_ok(jobs_check_children(f->jobs, &error), &error);
+    assert_ok(jobs_check_file(f->jobs, STORE_MODEL, file_with(f, "net"), &info, &error), &error);
+    json_decref(info);
+}
+
+/* Keeps the store's writer busy until it is let go. */
+struct brake {
+    atomic_bool on, held;
+};
+
+static void hold_writer(void *user, const char *job_id) {
+    struct brake *brake = user;
+    (void)job_id;
+    while (atomic_load(&brake->on)) {
+        atomic_store(&brake->held, true);
+        (void)usleep(1000);
+    }
+}
+
+static void a_stalled_worker_is_told(void **state) {
+    struct fixture *f = *state;
+    struct error error = {0};
+    struct brake brake = {true, false};
+    char id[ID_SIZE];
+    f->options.stall_s = 1;
+    fixture_start(f);
+    assert_ok(jobs_check_alive(f->jobs, &error), &error);
+    store_set_listener(f->store, hold_writer, &brake);
+    fixture_submit(f, "succeed", NULL,
+                   id); /* its commit is answered, then the writer stands still, and with it who claims */
+    const double until = clock_seconds() + 30;
+    while (jobs_check_alive(f->jobs, &error) == STATUS_OK && clock_seconds() < until) {
+        (void)usleep(20000);
+    }
+    assert_true(atomic_load(&brake.held));
+    assert_int_equal(error.status, STATUS_UNAVAILABLE);
+    assert_non_null(strstr(error.message, "looked for no job"));
+    assert_true(store_stalled_s(f->store) > 0.5);
+    atomic_store(&brake.on, false);
+    store_set_listener(f->store, NULL, NULL);
+    error_clear(&error);
+    while (jobs_check_alive(f->jobs, &error) != STATUS_OK && clock_seconds() < until) {
+        error_clear(&error);
+        (void)usleep(20000);
+    }
+    assert_ok(jobs_check_alive(f->jobs, &error), &error);
 }
 
 static void a_check_ends_in_time(void **state) {
@@ -177,6 +243,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
         CASE(a_good_file_gives_its_facts_from_a_child),  CASE(a_bad_file_is_refused_in_its_own_words),
         CASE(a_crash_is_the_fault_of_the_file),          CASE(a_check_ends_in_time),
+        CASE(children_that_cannot_start_are_told),       CASE(a_stalled_worker_is_told),
         CASE(checks_in_the_background_answer_once_each), CASE(what_waits_is_answered_when_the_server_stops),
         CASE(the_queue_of_helpers_has_an_end),           CASE(a_graph_comes_from_a_child),
     };

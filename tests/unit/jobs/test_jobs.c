@@ -60,7 +60,7 @@ static void succeeds(struct fixture *f, bool in_child) {
     char id[ID_SIZE];
     struct store_job job;
     fixture_start(f);
-    assert_true(jobs_are_alive(f->jobs));
+    assert_int_equal(jobs_check_alive(f->jobs, NULL), STATUS_OK);
     fixture_submit(f, "succeed", NULL, id);
     fixture_await(f, id, JOB_SUCCEEDED, LONG_S, &job);
     assert_int_equal(job.attempt, 1);
@@ -504,7 +504,7 @@ static void behind_the_walls_a_job_runs_and_a_breach_ends_it(void **state) {
     assert_non_null(strstr(error.message, "failed to stay in the sandbox"));
     jobs_sandbox(f->jobs, &sandbox);
     assert_int_equal(sandbox.breaches, 2);
-    assert_true(jobs_are_alive(f->jobs));
+    assert_int_equal(jobs_check_alive(f->jobs, NULL), STATUS_OK);
 }
 
 static void what_is_required_and_missing_stops_the_start(void **state) {
