@@ -47,7 +47,7 @@ export function onConnection(callback) {
   onReach = callback;
 }
 
-async function send(path, options) {
+export async function send(path, options) {
   const sent = sessionStorage.getItem(TOKEN);
   let answer;
   try {
@@ -98,29 +98,33 @@ export async function all(path, most, signal) {
   return found;
 }
 
-// fetch() tells nothing about what has been sent, XMLHttpRequest does.
-export function upload(path, file, onProgress, signal) {
+// fetch() tells nothing about what has been sent, XMLHttpRequest does: onProgress(bytes, of). Gives {body, field(name)}.
+export function transfer(method, path, data, more, onProgress, signal) {
   return new Promise((resolve, reject) => {
+    if (signal.aborted) return reject(new DOMException("stopped", "AbortError"));
     const sent = sessionStorage.getItem(TOKEN);
     const request = new XMLHttpRequest();
-    request.open("POST", address(path));
-    for (const [name, value] of Object.entries(headers({ "Content-Type": "application/octet-stream" }))) request.setRequestHeader(name, value);
+    const stop = () => request.abort();
+    request.open(method, address(path));
+    for (const [name, value] of Object.entries(headers(more))) request.setRequestHeader(name, value);
     request.upload.onprogress = (event) => onProgress(event.loaded, event.total);
     request.onload = () => {
       let body = null;
       try {
         body = JSON.parse(request.responseText);
       } catch {
-        // a proxy's page, perhaps; the status says enough
+        // nothing, or a proxy's page; the status says enough
       }
-      if (request.status >= 200 && request.status < 300 && body) return resolve(body);
+      onReach(true);
+      if (request.status === 204 || (request.status >= 200 && request.status < 300 && body)) return resolve({ body, field: (name) => request.getResponseHeader(name) });
       refused(request.status, sent);
-      return reject(new Problem(request.status, body));
+      return reject(new Problem(request.status, body, Number(request.getResponseHeader("Retry-After")) || null));
     };
     request.onerror = () => reject(new Problem(0, { detail: "The connection broke during the upload." }));
     request.onabort = () => reject(new DOMException("stopped", "AbortError"));
-    signal.addEventListener("abort", () => request.abort());
-    request.send(file);
+    request.onloadend = () => signal.removeEventListener("abort", stop);
+    signal.addEventListener("abort", stop);
+    return request.send(data);
   });
 }
 

@@ -5,6 +5,7 @@ import { jobsPage } from "./page_jobs.js";
 import { newPage } from "./page_new.js";
 import { jobPage } from "./page_job.js";
 import { modelsPage, modelPage } from "./page_models.js";
+import { samplesPage } from "./page_samples.js";
 import { systemPage } from "./page_system.js";
 
 // A page fills `root` and stops what it started when `signal` aborts.
@@ -14,6 +15,7 @@ const ROUTES = [
   [/^\/new$/, newPage, "New job", "#/new"],
   [/^\/models$/, modelsPage, "Models", "#/models"],
   [/^\/models\/(mdl_[0-9A-Z]{26})$/, modelPage, "Model", "#/models"],
+  [/^\/samples$/, samplesPage, "Samples", "#/samples"],
   [/^\/system$/, systemPage, "System", "#/system"],
 ];
 

@@ -32,14 +32,23 @@ function line(points, x, y) {
   return points.map(([px, py], i) => (i ? "L" : "M") + x(px).toFixed(1) + " " + y(py).toFixed(1)).join("");
 }
 
-// data(): {series: [{name, tone, points: [[x, y]]}], levels: [{name, tone, y}], x: label, y: label}. Returns a box with redraw().
+// Without the lowest quarter: a few deep dips would press everything else into one line.
+function most(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  return sorted.slice(Math.floor(sorted.length / 4));
+}
+
+let clips = 0;
+
+// data(): {series: [{name, tone, dips, points: [[x, y]]}], levels: [{name, tone, y}], x: label, y: label}. A series
+// with `dips` may leave the picture downwards. Returns a box with redraw().
 export function lineChart(label, data) {
   const readout = h("div", { class: "readout", "aria-hidden": "true" });
   const HEIGHT = 250;
   const box = responsive(label, (width) => {
     const { series, levels, x: xLabel, y: yLabel } = data();
     const all = series.flatMap((one) => one.points);
-    const ys = [...all.map((point) => point[1]), ...levels.map((level) => level.y)];
+    const ys = [...series.flatMap((one) => (one.dips ? most(one.points.map((point) => point[1])) : one.points.map((point) => point[1]))), ...levels.map((level) => level.y)];
     const xs = all.map((point) => point[0]);
     const left = 58, right = width - 10, top = 12, bottom = HEIGHT - 38;
     let low = Math.min(...ys), high = Math.max(...ys);
@@ -61,13 +70,15 @@ export function lineChart(label, data) {
     picture.append(svg("text", { class: "tick", x: (left + right) / 2, y: HEIGHT - 4, "text-anchor": "middle" }, xLabel),
       svg("text", { class: "tick", x: 12, y: (top + bottom) / 2, "text-anchor": "middle", transform: `rotate(-90 12 ${(top + bottom) / 2})` }, yLabel),
       svg("line", { class: "axis", x1: left, x2: right, y1: bottom, y2: bottom }));
+    const clip = "clip-" + ++clips;
+    picture.append(svg("clipPath", { id: clip }, svg("rect", { x: left - 4, y: 0, width: right - left + 8, height: bottom })));
     for (const level of levels) {
       picture.append(svg("line", { class: "level tone-" + level.tone, x1: left, x2: right, y1: y(level.y), y2: y(level.y) }));
     }
     for (const one of series) {
-      picture.append(svg("path", { class: "curve tone-" + one.tone, d: line(one.points, x, y) }));
+      picture.append(svg("path", { class: "curve tone-" + one.tone, d: line(one.points, x, y), "clip-path": `url(#${clip})` }));
       const end = one.points[one.points.length - 1];
-      if (end) picture.append(svg("circle", { class: "dot tone-" + one.tone, cx: x(end[0]), cy: y(end[1]), r: 3 }));
+      if (end && end[1] >= low) picture.append(svg("circle", { class: "dot tone-" + one.tone, cx: x(end[0]), cy: y(end[1]), r: 3 }));
     }
     const cursor = svg("line", { class: "cursor", y1: top, y2: bottom, visibility: "hidden" });
     picture.append(cursor);

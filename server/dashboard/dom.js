@@ -61,12 +61,21 @@ export function bytes(count) {
 
 export function duration(seconds) {
   if (typeof seconds !== "number" || !Number.isFinite(seconds) || seconds < 0) return DASH;
-  if (seconds < 10) return seconds.toFixed(1) + " s";
+  if (seconds > 0 && seconds < 0.05) return "< 0.1 s";
+  if (seconds < 10) return (Number.isInteger(seconds) ? String(seconds) : seconds.toFixed(1)) + " s";
   if (seconds < 60) return seconds.toFixed(0) + " s";
   const minutes = Math.floor(seconds / 60);
   if (minutes < 60) return minutes + " min " + Math.floor(seconds % 60) + " s";
   const hours = Math.floor(minutes / 60);
-  return hours < 48 ? hours + " h " + (minutes % 60) + " min" : Math.floor(hours / 24) + " d " + (hours % 24) + " h";
+  const [large, small] = hours < 48 ? [hours + " h", (minutes % 60) + " min"] : [Math.floor(hours / 24) + " d", (hours % 24) + " h"];
+  return small.startsWith("0 ") ? large : large + " " + small;
+}
+
+// What is left: no more digits than an estimate has.
+export function roughly(seconds) {
+  if (seconds < 5) return "a few seconds";
+  if (seconds < 90) return 5 * Math.round(seconds / 5) + " s";
+  return seconds < 5400 ? Math.round(seconds / 60) + " min" : (seconds / 3600).toFixed(1) + " h";
 }
 
 export function time(text) {
@@ -97,6 +106,7 @@ const VERDICTS = {
   reduced: ["warn", "reduced"],
   no_backdoor_found: ["calm", "none found"],
   failed_budget: ["bad", "budget broken"],
+  unjudged: ["calm", "not judged"],
 };
 
 export function verdict(word) {
@@ -108,6 +118,13 @@ export function verdict(word) {
 export function change(before, after) {
   if (typeof before !== "number" && typeof after !== "number") return h("span", { class: "muted" }, DASH);
   return h("span", { class: "change" }, percent(before), h("span", { class: "arrow", "aria-label": "to" }, " → "), h("strong", null, percent(after)));
+}
+
+// A list in a card. Its roles keep it a table where narrow windows make cards of the rows.
+export function table(label, columns, rows) {
+  return h("div", { class: "card flush" }, h("table", { class: "jobs", role: "table", "aria-label": label },
+    h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, columns.map((title) => h("th", { role: "columnheader", scope: "col" }, title || h("span", { class: "unseen" }, "Actions"))))),
+    h("tbody", { role: "rowgroup" }, rows.map((cells) => h("tr", { role: "row" }, cells.map((cell, i) => h("td", { role: "cell", "data-title": columns[i] || null }, cell)))))));
 }
 
 export function meter(fraction, label) {
@@ -126,4 +143,35 @@ export function problem(error, title) {
   const places = (error.errors || []).filter((one) => one.detail && one.detail !== error.message);
   return h("div", { class: "notice bad", role: "alert" }, h("strong", null, title || "That did not work"), h("p", null, error.message),
     places.length ? h("ul", null, places.map((one) => h("li", null, (one.pointer ? one.pointer + ": " : "") + one.detail))) : null);
+}
+
+// Asks before something that cannot be undone. `act` does it; what it throws is shown. Resolves to whether it was done.
+export function confirm(title, words, verb, act) {
+  return new Promise((resolve) => {
+    let done = false;
+    const trouble = h("div");
+    const go = h("button", { type: "button", class: "danger solid", onclick: async () => {
+      go.disabled = true;
+      trouble.replaceChildren();
+      try {
+        await act();
+        done = true;
+        dialog.close();
+      } catch (error) {
+        trouble.replaceChildren(problem(error));
+        go.disabled = false;
+      }
+    } }, verb);
+    const keep = h("button", { type: "button", onclick: () => dialog.close() }, "Keep");
+    const away = () => dialog.close();
+    const dialog = h("dialog", { class: "confirm", "aria-labelledby": "confirm-title", onclose: () => {
+      window.removeEventListener("hashchange", away);
+      dialog.remove();
+      resolve(done);
+    } }, h("h2", { id: "confirm-title" }, title), h("p", null, words), trouble, h("div", { class: "actions end" }, keep, go));
+    window.addEventListener("hashchange", away);
+    document.body.append(dialog);
+    dialog.showModal();
+    keep.focus();
+  });
 }

@@ -25,16 +25,16 @@ export function timeline({ job, starts, report }) {
   }));
 }
 
+// Levels in the order of their worth to a reader; each has a dash of its own, so that equal ones are all seen.
+const LEVELS = [["greedy", "greedy start"], ["random", "random search"], ["ppo", "policy (PPO)"]];
+
 export function rewardChart(live) {
-  const lines = () => {
-    const found = (live.report && live.report.search && live.report.search.reward) || {};
-    const greedy = typeof found.greedy === "number" ? found.greedy : live.greedy;
-    return [{ name: "greedy", tone: "greedy", y: greedy }, { name: "random search", tone: "random", y: found.random }].filter((level) => typeof level.y === "number");
-  };
+  const found = () => (live.report && live.report.search && live.report.search.reward) || {};
+  const levels = () => LEVELS.map(([tone, name]) => ({ name, tone, y: typeof found()[tone] === "number" ? found()[tone] : tone === "greedy" ? live.greedy : null })).filter((level) => typeof level.y === "number");
   const data = () => ({
-    x: "masks scored", y: "reward", levels: lines(),
+    x: "masks scored", y: "reward", levels: levels(),
     series: [{ name: "best", tone: "best", points: live.curve.map((point) => [point.evaluations, point.best]) },
-      { name: "mean of the policy", tone: "mean", points: live.curve.filter((point) => typeof point.mean === "number").map((point) => [point.evaluations, point.mean]) }],
+      { name: "mean of the policy", tone: "mean", dips: true, points: live.curve.filter((point) => typeof point.mean === "number").map((point) => [point.evaluations, point.mean]) }],
   });
   const chart = lineChart("Reward against masks scored", data);
   const words = h("p", { class: "small muted" });
@@ -42,10 +42,9 @@ export function rewardChart(live) {
   return {
     node: h("div", null, key, chart, words),
     update() {
-      const { levels } = data();
-      const last = live.curve[live.curve.length - 1];
-      key.replaceChildren(legend([{ name: "best", tone: "best" }, { name: "mean of the policy", tone: "mean" }, ...levels.map((level) => ({ ...level, dashed: true }))]));
-      words.textContent = "Best " + number(last.best) + " after " + plural(last.evaluations, "mask") + levels.map((level) => ", " + level.name + " " + number(level.y)).join("") + ".";
+      const last = live.curve[live.curve.length - 1], random = live.report && live.report.search && live.report.search.random_evaluations;
+      key.replaceChildren(legend([{ name: "best " + number(last.best), tone: "best" }, { name: "mean of the policy", tone: "mean" }, ...levels().map((level) => ({ ...level, name: level.name + " " + number(level.y), dashed: true }))]));
+      words.textContent = `Best after ${plural(last.evaluations, "mask")}: ${number(last.best)}.` + (typeof found().none === "number" ? ` With nothing pruned: ${number(found().none)}.` : "") + (random ? ` Random search had ${plural(random, "mask")}.` : "");
       chart.redraw();
     },
   };
@@ -69,10 +68,22 @@ export function figures(report) {
 
 const FAMILY_UNITS = { patch: "pixels that the trigger costs", additive: "loss at the bound", warp: "loss at the bound", tone: "loss" };
 
+// A trigger that sends each class to another one has no single target; what it does is a map.
+function eachToAnother(found) {
+  if (!found) return null;
+  const to = found.map || [];
+  const rows = () => [{ name: "all", suspect: true, before: found.size_before, after: found.size_after }];
+  if (!found.suspect) return h("p", { class: "small muted" }, `No trigger that sends each class to another one stands out: the smallest, of family ${found.family}, has size ${number(found.size_before, 2)} and moves ${percent(found.success)} of the images.`);
+  const chart = pairBars("Size of the all-to-all trigger", rows);
+  chart.redraw();
+  return h("div", { class: "everyone" }, h("h3", null, "⚠ All-to-all: one " + found.family + " trigger sends each class to another"),
+    h("p", { class: "small muted" }, `Size ${number(found.size_before, 2)} before` + (typeof found.size_after === "number" ? ` and ${number(found.size_after, 2)} after the repair` : "") + `; it moves ${percent(found.success)} of the images.`), chart,
+    h("ul", { class: "map", "aria-label": "Where each class is sent" }, to.map((goal, from) => h("li", null, h("span", null, String(from)), h("span", { class: "arrow", "aria-label": "to" }, "→"), h("strong", null, goal === null ? "away" : String(goal))))));
+}
+
 export function sizesByClass(report) {
   if (!report.exposure) return null; // a method that looks for no trigger
   const { classes, suspects } = report.exposure;
-  const everyone = report.exposure.all_to_all;
   const families = [...new Set(classes.flatMap((one) => Object.keys(one.families || {})))];
   if (!families.length) return null;
   const suspect = classes.find((one) => suspects.includes(one.class));
@@ -84,8 +95,7 @@ export function sizesByClass(report) {
   const paint = () => {
     const marked = rows().filter((row) => row.suspect);
     words.textContent = "Bars: " + (FAMILY_UNITS[family] || "size") + ". " + (marked.length ? "Suspected: " + marked.map((row) => row.name + ", " + number(row.before, 2) +
-      (typeof row.after === "number" ? " before and " + number(row.after, 2) + " after" : "")).join("; ") + "." : "No class stands out here.") +
-      (everyone && everyone.suspect ? ` A ${everyone.family} trigger sends each class to another one: size ${number(everyone.size_before, 2)}` + (typeof everyone.size_after === "number" ? ` before and ${number(everyone.size_after, 2)} after.` : ".") : "");
+      (typeof row.after === "number" ? " before and " + number(row.after, 2) + " after" : "")).join("; ") + "." : "No class stands out here.");
     chart.redraw();
   };
   const choice = h("div", { class: "chips", role: "group", "aria-label": "Kind of trigger" }, families.map((name) => h("button", {
@@ -97,7 +107,7 @@ export function sizesByClass(report) {
   paint();
   return card("How small a trigger reaches each class", h("p", { class: "hint" }, "A class that a much smaller trigger reaches than the others is the target of a backdoor. After the repair it must cost as much as any other."),
     choice, h("div", { class: "scroll-y", tabindex: 0, role: "group", "aria-label": "Trigger size by class" }, chart),
-    h("ul", { class: "legend" }, [["suspect", "suspected, before"], ["before", "other classes"], ["after", "after the repair"]].map(([tone, text]) => h("li", null, h("span", { class: "swatch " + tone }), text))), words);
+    h("ul", { class: "legend" }, [["suspect", "suspected, before"], ["before", "other classes"], ["after", "after the repair"]].map(([tone, text]) => h("li", null, h("span", { class: "swatch " + tone }), text))), words, eachToAnother(report.exposure.all_to_all));
 }
 
 function trigger(one, shape) {

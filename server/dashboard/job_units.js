@@ -22,7 +22,16 @@ function ranks(values) {
   return place;
 }
 
-function strip(layer, widest, features, shadeBy, show) {
+// Names of layers without the folders that all of them share, and without a last part that all have; whole names are in the titles.
+function shortNames(layers) {
+  const parts = layers.map(({ layer }) => layer.split("/"));
+  const shared = (at) => parts.every((one) => one.length > 1 && one.at(at) === parts[0].at(at));
+  if (parts.length > 1 && shared(-1)) for (const one of parts) one.pop();
+  while (parts.length > 1 && shared(0)) for (const one of parts) one.shift();
+  return parts.map((one) => one.join("/"));
+}
+
+function strip(layer, name, widest, features, shadeBy, show) {
   const units = count(layer);
   const pruned = new Set(layer.pruned);
   const shades = shadeBy >= 0 ? ranks(layer.values[shadeBy]) : null;
@@ -54,25 +63,26 @@ function strip(layer, widest, features, shadeBy, show) {
     event.preventDefault();
     pick(at < 0 ? 0 : at + step);
   } }, picture);
-  return h("div", { class: "layer" }, h("span", { class: "layer-name", title: layer.layer }, layer.layer), box, h("span", { class: pruned.size ? "layer-count cut" : "layer-count" }, pruned.size ? `${pruned.size} / ${units}` : String(units)));
+  return h("div", { class: "layer" }, h("span", { class: "layer-name", title: layer.layer }, name), box, h("span", { class: pruned.size ? "layer-count cut" : "layer-count" }, pruned.size ? `${pruned.size} / ${units}` : String(units)));
 }
 
 export function unitStrip(report, file) {
   const data = file || fromReport(report);
   if (!data.layers.length) return card("Pruned units", h("p", { class: "muted" }, "No unit was pruned."));
   const widest = Math.max(...data.layers.map(count));
+  const names = shortNames(data.layers);
   const details = h("div", { class: "unit-details", "aria-live": "polite" }, h("p", { class: "muted" }, "Point at a unit, or go to a layer with Tab and through its units with the arrow keys."));
   const rows = h("div", { class: "layers" });
   const show = (layer, unit, pruned) => {
     details.replaceChildren(h("p", null, h("strong", null, "unit " + unit), " of ", h("span", { class: "layer-name" }, layer.layer), pruned ? h("span", { class: "verdict bad" }, "pruned") : null),
       h("dl", { class: "facts tight" }, data.features.map((name, f) => h("div", null, h("dt", null, FEATURES[name] || name), h("dd", null, number(layer.values[f][unit]))))));
   };
-  const paint = (shadeBy) => rows.replaceChildren(...data.layers.map((layer) => strip(layer, widest, data.features, shadeBy, show)));
-  const start = data.features.indexOf("change");
+  const paint = (shadeBy) => rows.replaceChildren(...data.layers.map((layer, i) => strip(layer, names[i], widest, data.features, shadeBy, show)));
+  const start = Math.max(data.features.indexOf("change"), Math.min(0, data.features.length - 1));
   const select = h("select", { id: "shade", onchange: () => paint(Number(select.value)) }, h("option", { value: -1 }, "nothing"),
     data.features.map((name, i) => h("option", { value: i, selected: i === start }, (FEATURES[name] || name).replace(" *", ""))));
   paint(start);
   return card("Pruned units by layer", h("p", { class: "hint" }, `${plural(report.pruned_units, "unit")} pruned, in red, from the input (top) to the output.`),
-    data.features.length ? h("div", { class: "field inline" }, h("label", { for: "shade" }, "Shade by"), select) : null, rows, details,
+    data.features.length ? h("div", { class: "field inline" }, h("label", { for: "shade" }, "Shade by"), select) : null, details, rows,
     data.features.includes("change") ? h("p", { class: "small muted" }, "* in deviations from the mean of the layer") : null);
 }

@@ -1,7 +1,7 @@
 // One job: followed from its first event on, then with its report.
-import { TERMINAL, announce, badge, bytes, card, duration, facts, h, meter, number, percent, problem, shortId, time, verdict } from "./dom.js";
+import { TERMINAL, announce, badge, bytes, card, confirm, duration, facts, h, meter, number, percent, plural, problem, roughly, shortId, time, verdict } from "./dom.js";
 import * as api from "./api.js";
-import { modelName } from "./page_jobs.js";
+import { labels, modelName } from "./page_jobs.js";
 import { figures, rewardChart, sizesByClass, timeline, triggerPictures } from "./job_parts.js";
 import { unitStrip } from "./job_units.js";
 
@@ -15,7 +15,7 @@ function statusCard(live) {
   const progress = job.progress || {};
   const parts = [];
   if (!TERMINAL.includes(job.state)) {
-    const eta = typeof progress.eta_s === "number" ? "about " + duration(progress.eta_s) + " left" : job.state === "queued" ? "waiting for a worker" : "";
+    const eta = typeof progress.eta_s === "number" ? "about " + roughly(progress.eta_s) + " left" : job.state === "queued" ? "waiting for a worker" : "";
     parts.push(h("div", { class: "progress-line" }, meter(progress.fraction, "progress of the job"), h("strong", null, percent(progress.fraction, 0))),
       h("p", { class: "muted" }, [progress.message, eta].filter(Boolean).join(" · ")));
   }
@@ -45,9 +45,11 @@ function downloads(id, artifacts) {
 function about(job, report) {
   const origin = (report && report.provenance) || {};
   const parameters = Object.entries(origin.parameters || job.parameters || {});
-  return card("About this job", facts([["Job", h("code", null, job.id)], ["Method", job.method], ["Seed", String(job.seed)], ["Priority", job.priority ? number(job.priority) : null],
+  const samples = (id) => (id ? h("a", { href: "#/samples" }, shortId(id)) : null);
+  return card("About this job", facts([["Method", job.method], ["Model", h("a", { href: "#/models/" + job.model_id }, shortId(job.model_id))], ["Samples", samples(job.samples_id)],
+    ["Triggered samples", samples(job.probe_id)], ["Seed", String(job.seed)], ["Priority", job.priority ? number(job.priority) : null],
     ["Created", time(job.created_at)], ["Attempt", job.attempt > 1 ? number(job.attempt) + " of " + number(job.max_attempts) : null],
-    ["Took", report && report.seconds ? duration(report.seconds.total) : null], ["Version", origin.version], ["Backend", origin.backend ? origin.backend + ", " + number(origin.threads) + " threads" : null],
+    ["Labels", Object.keys(job.labels || {}).length ? h("span", null, labels(job)) : null], ["Deadline", job.deadline_s ? duration(job.deadline_s) : null], ["Took", report && report.seconds ? duration(report.seconds.total) : null], ["Version", origin.version], ["Backend", origin.backend ? origin.backend + ", " + plural(origin.threads, "thread") : null],
     ["Processor", origin.cpu], ["Memory at most", origin.peak_memory_bytes ? bytes(origin.peak_memory_bytes) : null],
     ["Model SHA-256", report ? h("code", { class: "hash" }, report.model.sha256) : null], ["Samples SHA-256", report ? h("code", { class: "hash" }, report.samples.sha256) : null]]),
   parameters.length ? h("details", null, h("summary", null, "Parameters"), facts(parameters.map(([name, value]) => [name, h("code", null, String(value))]))) : null);
@@ -116,6 +118,11 @@ export async function jobPage(root, { signal, id }) {
       } }, "Retry"));
     }
     list.push(h("a", { class: "button", href: "#/new?like=" + id }, "New job like this"));
+    if (TERMINAL.includes(job.state)) {
+      list.push(h("button", { type: "button", class: "danger", onclick: async () => {
+        if (await confirm("Delete this job?", "Its report, the repaired model and all its other files will be gone. The model and the samples that it was given stay.", "Delete", () => api.remove("v1/jobs/" + id))) location.hash = "#/jobs";
+      } }, "Delete"));
+    }
     buttons.replaceChildren(...list);
   }
 

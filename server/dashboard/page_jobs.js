@@ -1,5 +1,5 @@
 // The list of jobs. The first page is asked for again every few seconds; jobs that run are followed by their events.
-import { TERMINAL, announce, badge, change, duration, h, meter, problem, shortId, time, verdict } from "./dom.js";
+import { DASH, TERMINAL, announce, badge, change, duration, h, meter, number, plural, problem, roughly, shortId, time, verdict } from "./dom.js";
 import * as api from "./api.js";
 
 const REFRESH_MS = 3000;
@@ -8,6 +8,7 @@ const PAGE = 50;
 const STREAMS = 2;
 
 const STATES = [["", "All"], ["queued", "Queued"], ["running", "Running"], ["succeeded", "Succeeded"], ["failed", "Failed"], ["cancelled", "Cancelled"]];
+const FILTERS = ["state", "method", "label"];
 const COLUMNS = ["Job", "State", "Progress", "Verdict", "Accuracy", "Attack success", "Created"];
 
 // Names of models by their ids, asked for once each.
@@ -22,6 +23,10 @@ export function modelName(id, signal) {
   return names.get(id);
 }
 
+export function labels(job) {
+  return Object.entries(job.labels || {}).map(([key, value]) => h("span", { class: "tag" }, value === "" ? key : key + "=" + value));
+}
+
 function progressCell(job) {
   const progress = job.progress || {};
   if (job.state === "queued") return [h("span", { class: "muted" }, "waiting")];
@@ -30,7 +35,7 @@ function progressCell(job) {
     if (job.problem) return [h("span", { class: "clip muted", title: job.problem.message }, job.problem.message)];
     return [h("span", { class: "muted" }, took === null ? "" : "in " + duration(took))];
   }
-  const eta = typeof progress.eta_s === "number" ? ", " + duration(progress.eta_s) + " left" : "";
+  const eta = typeof progress.eta_s === "number" ? " · " + roughly(progress.eta_s) + " left" : "";
   return [meter(progress.fraction, "progress"), h("span", { class: "small muted" }, (progress.stage || "starting") + eta)];
 }
 
@@ -38,17 +43,20 @@ class Row {
   constructor(job, signal) {
     this.name = h("a", { href: "#/jobs/" + job.id, class: "strong" }, shortId(job.id));
     this.cells = COLUMNS.map((title) => h("td", { role: "cell", "data-title": title }));
-    const labels = Object.entries(job.labels || {}).map(([key, value]) => h("span", { class: "tag" }, value === "" ? key : key + "=" + value));
-    this.cells[0].append(this.name, h("span", { class: "id" }, shortId(job.id)), ...labels);
-    this.cells[6].append(time(job.created_at));
+    this.cells[0].append(this.name, h("span", { class: "id" }, job.method + " · " + shortId(job.id)), ...labels(job));
     this.node = h("tr", { role: "row" }, this.cells);
     this.update(job);
-    modelName(job.model_id, signal).then((name) => { this.name.textContent = name; }, () => {});
+    modelName(job.model_id, signal).then((name) => {
+      this.name.textContent = name;
+      this.name.title = name;
+    }, () => {});
   }
 
   update(job) {
     const same = this.job && JSON.stringify(this.job) === JSON.stringify(job);
     this.job = job;
+    const created = time(job.created_at);
+    if (created.textContent !== this.cells[6].textContent) this.cells[6].replaceChildren(created);
     if (same) return;
     const summary = job.summary || {};
     this.cells[1].replaceChildren(badge(job.state));
@@ -56,36 +64,41 @@ class Row {
     this.cells[3].replaceChildren(verdict(summary.verdict));
     this.cells[4].replaceChildren(change(summary.accuracy_before, summary.accuracy_after));
     this.cells[5].replaceChildren(change(summary.asr_before, summary.asr_after));
+    for (const cell of this.cells) cell.classList.toggle("blank", ["", DASH].includes(cell.textContent));
   }
 }
 
 export async function jobsPage(root, { signal, query }) {
-  const filter = { state: query.get("state") || "", label: query.get("label") || "" };
+  const filter = Object.fromEntries(FILTERS.map((name) => [name, query.get(name) || ""]));
+  const filtered = FILTERS.some((name) => filter[name]);
   const rows = new Map();
   const streams = new Map();
   let after = null;
 
-  const address = (state, label) => {
-    const words = new URLSearchParams();
-    if (state) words.set("state", state);
-    if (label) words.set("label", label);
+  const address = (changed) => {
+    const words = new URLSearchParams(Object.entries({ ...filter, ...changed }).filter(([, value]) => value));
     return "#/jobs" + (words.size ? "?" + words : "");
   };
+  const states = STATES.some(([state]) => state === filter.state) ? STATES : [...STATES, [filter.state, filter.state]];
   const body = h("tbody", { role: "rowgroup" });
   const empty = h("div", { class: "empty", hidden: true });
   const more = h("button", { type: "button", hidden: true, onclick: () => loadMore() }, "Show more");
   const trouble = h("div");
   const count = h("span", { class: "muted small", role: "status" });
   const label = h("input", { id: "label-filter", type: "search", placeholder: "team=vision", value: filter.label, autocomplete: "off" });
+  const method = h("select", { id: "method-filter", onchange: () => { location.hash = address({ method: method.value }); } }, h("option", { value: "" }, "all"),
+    filter.method ? h("option", { value: filter.method, selected: true }, filter.method) : null);
+  api.get("v1/capabilities", signal).then((about) => method.append(...about.methods.filter((one) => one.name !== filter.method).map((one) => h("option", { value: one.name }, one.name))), () => {});
   root.append(
     h("div", { class: "head" }, h("h1", null, "Jobs"), h("a", { class: "button primary", href: "#/new" }, "New job")),
     h("div", { class: "filters" },
-      h("div", { class: "chips", role: "group", "aria-label": "State" }, STATES.map(([state, text]) =>
-        h("a", { class: "chip", href: address(state, filter.label), "aria-current": state === filter.state ? "true" : null }, text))),
+      h("div", { class: "chips", role: "group", "aria-label": "State" }, states.map(([state, text]) =>
+        h("a", { class: "chip", href: address({ state }), "aria-current": state === filter.state ? "true" : null }, text))),
+      h("div", { class: "field inline" }, h("label", { for: "method-filter" }, "Method"), method),
       h("form", { class: "inline", onsubmit: (event) => {
         event.preventDefault();
-        location.hash = address(filter.state, label.value.trim());
-      } }, h("label", { for: "label-filter" }, "Label"), label, h("button", { type: "submit", class: "quiet" }, "Filter")),
+        location.hash = address({ label: label.value.trim() });
+      } }, h("label", { for: "label-filter" }, "Label"), label, h("button", { type: "submit" }, "Filter")),
       count),
     trouble,
     h("div", { class: "card flush" }, h("table", { class: "jobs", role: "table", "aria-label": "Jobs" },
@@ -94,8 +107,7 @@ export async function jobsPage(root, { signal, query }) {
 
   const page = (from) => {
     const words = new URLSearchParams({ limit: PAGE });
-    if (filter.state) words.set("state", filter.state);
-    if (filter.label) words.set("label", filter.label);
+    for (const name of FILTERS) if (filter[name]) words.set(name, filter[name]);
     if (from) words.set("after", from);
     return api.get("v1/jobs?" + words, signal);
   };
@@ -117,13 +129,13 @@ export async function jobsPage(root, { signal, query }) {
   }
 
   function tell() {
-    const text = filter.state || filter.label ? "No job matches." : "No jobs yet.";
     empty.hidden = rows.size > 0;
     if (!empty.hidden && empty.textContent === "") {
-      empty.append(h("p", null, text), filter.state || filter.label ? h("a", { href: "#/jobs" }, "Show all jobs") : h("a", { class: "button primary", href: "#/new" }, "Start the first one"));
+      empty.append(h("h2", null, filtered ? "No job matches." : "No jobs yet."), h("p", { class: "muted" }, filtered ? "None has this state, method and label." : "Upload a model and a few hundred clean images: a job finds the neurons of a backdoor and prunes them."),
+        filtered ? h("a", { class: "button", href: "#/jobs" }, "Show all jobs") : h("a", { class: "button primary", href: "#/new" }, "Start the first one"));
     }
     more.hidden = after === null;
-    count.textContent = rows.size ? rows.size + (after === null ? "" : " of more") + (rows.size === 1 ? " job" : " jobs") : "";
+    count.textContent = rows.size ? (after === null ? plural(rows.size, "job") : "the newest " + number(rows.size)) : "";
   }
 
   // Follows what runs; a stream also tells when its job is over.

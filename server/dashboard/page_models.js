@@ -1,5 +1,5 @@
 // Models: the list, and one with its graph of neurons.
-import { bytes, card, facts, h, number, plural, problem, shortId, svg, time } from "./dom.js";
+import { bytes, card, confirm, facts, h, number, plural, problem, shortId, svg, table, time } from "./dom.js";
 import * as api from "./api.js";
 
 const COLUMNS = ["Name", "Input", "Classes", "Parameters", "Units", "Layers", "Size", "Uploaded"];
@@ -9,13 +9,11 @@ export async function modelsPage(root, { signal }) {
   const cells = (model) => {
     const info = model.info || {};
     const input = info.inputs && info.inputs[0];
-    return [h("a", { class: "strong", href: "#/models/" + model.id }, model.name || shortId(model.id)), input ? input.shape.join(" × ") : "", number(info.classes), number(info.parameters), number(info.units), number(info.layers), bytes(model.size), time(model.created_at)];
+    return [h("span", null, h("a", { class: "strong", href: "#/models/" + model.id }, model.name || shortId(model.id)), h("span", { class: "id" }, shortId(model.id))), input ? input.shape.join(" × ") : "", number(info.classes), number(info.parameters), number(info.units), number(info.layers), bytes(model.size), time(model.created_at)];
   };
   root.append(h("div", { class: "head" }, h("h1", null, "Models"), h("a", { class: "button", href: "#/new" }, "New job")),
-    models.length ? h("div", { class: "card flush" }, h("table", { class: "jobs", role: "table", "aria-label": "Models" },
-      h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, COLUMNS.map((title) => h("th", { role: "columnheader", scope: "col" }, title)))),
-      h("tbody", { role: "rowgroup" }, models.map((model) => h("tr", { role: "row" }, cells(model).map((cell, i) => h("td", { role: "cell", "data-title": COLUMNS[i] }, cell)))))))
-      : h("div", { class: "card empty" }, h("p", null, "No models yet."), h("a", { class: "button primary", href: "#/new" }, "Upload one")));
+    models.length ? table("Models", COLUMNS, models.map(cells))
+      : h("div", { class: "card empty" }, h("h2", null, "No models yet"), h("p", { class: "muted" }, "An ONNX image classifier is uploaded together with its samples, for a job."), h("a", { class: "button primary", href: "#/new" }, "Upload one")));
 }
 
 const DOTS = 40; // of a layer; of larger ones every n-th unit is drawn
@@ -78,7 +76,7 @@ function graphCard(graph, load) {
   paint();
   for (let i = 0; i < Math.min(ALL_LAYERS, graph.layers.length); i++) load(i).then(paint, () => {});
   return card("Graph of neurons", h("p", { class: "hint" }, "Layers from the input (left) to the output; a line is a strong connection. Of a layer with more than 40 units every n-th is drawn. Choose a layer to see its connections alone."), place,
-    h("div", { class: "scroll-x", tabindex: 0, role: "group", "aria-label": "Layers" }, h("table", null, h("thead", null, h("tr", null, h("th", { scope: "col" }, "Layer"), h("th", { scope: "col", class: "num" }, "Units"), h("th", { scope: "col", class: "num" }, "Depth"))), body)));
+    h("div", { class: "scroll-x", tabindex: 0, role: "group", "aria-label": "Layers" }, h("table", { class: "compact" }, h("thead", null, h("tr", null, h("th", { scope: "col" }, "Layer"), h("th", { scope: "col", class: "num" }, "Units"), h("th", { scope: "col", class: "num" }, "Depth"))), body)));
 }
 
 export async function modelPage(root, { signal, id }) {
@@ -86,10 +84,20 @@ export async function modelPage(root, { signal, id }) {
   const info = model.info || {};
   const input = info.inputs && info.inputs[0], output = info.outputs && info.outputs[0];
   const place = h("div", null, h("p", { class: "muted" }, "Reading the graph…"));
-  root.append(h("p", { class: "crumb" }, h("a", { href: "#/models" }, "← Models")), h("div", { class: "head" }, h("div", null, h("h1", null, model.name || shortId(id)), h("p", { class: "id" }, id)), h("div", { class: "actions" }, h("a", { class: "button primary", href: "#/new?model=" + id }, "New job with it"))),
+  const trouble = h("div");
+  const fetchInstead = (event) => {
+    if (!api.hasToken()) return; // the browser does it better
+    event.preventDefault();
+    api.download("v1/models/" + id + "/content", model.name || "model.onnx").catch((error) => trouble.replaceChildren(problem(error)));
+  };
+  root.append(h("p", { class: "crumb" }, h("a", { href: "#/models" }, "← Models")), h("div", { class: "head" }, h("div", null, h("h1", null, model.name || shortId(id)), h("p", { class: "id" }, id)), h("div", { class: "actions" },
+    h("button", { type: "button", class: "danger", onclick: async () => {
+      if (await confirm("Delete this model?", (model.name || shortId(id)) + " will be gone from the server. Jobs that are over keep their reports and repaired models.", "Delete", () => api.remove("v1/models/" + id))) location.hash = "#/models";
+    } }, "Delete"), h("a", { class: "button", href: api.address("v1/models/" + id + "/content"), download: model.name || "model.onnx", onclick: fetchInstead }, "Download"),
+    h("a", { class: "button primary", href: "#/new?model=" + id }, "New job with it"))),
     card("Network", facts([["Parameters", number(info.parameters)], ["Prunable units", number(info.units)], ["Layers with units", number(info.layers)], ["Classes", number(info.classes)],
       ["Input", input ? h("span", null, h("code", null, input.name), " " + input.shape.join(" × ")) : null], ["Output", output ? h("code", null, output.name) : null], ["Opset", number(info.opset)], ["Producer", info.producer || null],
-      ["Size", bytes(model.size)], ["Uploaded", time(model.created_at)], ["SHA-256", h("code", { class: "hash" }, model.sha256)]])), place);
+      ["Size", bytes(model.size)], ["Uploaded", time(model.created_at)], ["SHA-256", h("code", { class: "hash" }, model.sha256)]])), trouble, place);
   try {
     const graph = await api.get("v1/models/" + id + "/graph", signal);
     const asked = new Map();

@@ -2,11 +2,12 @@
 // takes.
 import { announce, bytes, facts, h, number, problem, shortId } from "./dom.js";
 import * as api from "./api.js";
+import * as uploads from "./uploads.js";
 
 const KINDS = {
-  model: { path: "v1/models", title: "Model", accept: ".onnx", hint: "An ONNX image classifier.", required: true },
-  samples: { path: "v1/samples", title: "Clean samples", accept: ".npz,.zip", hint: "A few hundred labelled images (npz) that the model was not trained on.", required: true },
-  probe: { path: "v1/samples", title: "Triggered samples", accept: ".npz,.zip", hint: "Optional: images with the trigger and their target, for the report's figures only.", required: false },
+  model: { becomes: "model", title: "Model", accept: ".onnx", hint: "An ONNX image classifier, as PyTorch and other frameworks export it.", required: true },
+  samples: { becomes: "samples", title: "Clean samples", accept: ".npz,.zip", hint: "A few hundred labelled images (npz, or a zip of folders), not from the training.", required: true },
+  probe: { becomes: "samples", title: "Triggered samples", accept: ".npz,.zip", hint: "Optional: images with the trigger and their target, for the report's figures only.", required: false },
 };
 
 function modelFacts(info) {
@@ -25,6 +26,7 @@ function fileSlot(kind, known, signal, onChange) {
   const about = KINDS[kind];
   const slot = { value: null, busy: false };
   const status = h("div", { class: "slot-status", "aria-live": "polite" });
+  const rest = h("div", { class: "rests" });
   const input = h("input", { type: "file", id: "file-" + kind, class: "unseen", accept: about.accept, "aria-describedby": "hint-" + kind });
   const zone = h("label", { class: "drop", for: "file-" + kind }, h("strong", null, "Drop a file"), h("span", null, " or choose one"));
   const select = h("select", { id: "known-" + kind }, h("option", { value: "" }, "none"),
@@ -50,17 +52,22 @@ function fileSlot(kind, known, signal, onChange) {
     onChange();
     const bar = h("progress", { max: 1, value: 0, "aria-label": "upload of " + file.name });
     const words = h("span", { class: "small muted" }, "0 of " + bytes(file.size));
-    status.replaceChildren(h("p", null, file.name), bar, words, h("button", { type: "button", class: "quiet", onclick: () => mine.abort() }, "Stop"));
+    rest.replaceChildren();
+    status.replaceChildren(h("p", { class: "file-name" }, file.name), bar, h("div", { class: "spread" }, words, h("button", { type: "button", class: "quiet", onclick: () => mine.abort() }, "Stop")));
     try {
-      const object = await api.upload(about.path + "?name=" + encodeURIComponent(file.name), file, (loaded, total) => {
-        bar.value = total ? loaded / total : 0;
-        words.textContent = loaded < total ? bytes(loaded) + " of " + bytes(total) : "checking the file";
-      }, mine.signal);
+      const object = await uploads.upload(kind, about.becomes, file, { signal: mine.signal,
+        onProgress: (loaded, total) => {
+          bar.value = total ? loaded / total : 0;
+          words.textContent = loaded < total ? bytes(loaded) + " of " + bytes(total) : "checking the file";
+        },
+        // 409: the server has not seen yet that the connection before this one broke
+        onWait: (error) => { words.textContent = ([0, 409].includes(error.status) ? "The connection broke" : "The server is busy") + "; trying again"; } });
       if (mine === running) taken(object);
       announce(about.title + " passed the checks");
     } catch (error) {
       if (mine !== running || signal.aborted) return;
       status.replaceChildren(error.name === "AbortError" ? h("p", { class: "muted" }, "Stopped.") : problem(error, "This file cannot be used"));
+      showRest();
     } finally {
       if (mine === running) {
         slot.busy = false;
@@ -68,6 +75,17 @@ function fileSlot(kind, known, signal, onChange) {
       }
       input.value = "";
     }
+  }
+
+  // What an earlier visit has begun, or a stop has left.
+  async function showRest() {
+    const found = await uploads.unfinished(kind, signal).catch(() => []);
+    rest.replaceChildren(...found.map((one) => h("div", { class: "rest" }, h("p", null, h("strong", null, one.name), ` is on the server up to ${bytes(one.offset)} of ${bytes(one.size)}. Choose the same file to go on.`),
+      h("button", { type: "button", class: "quiet", onclick: async (event) => {
+        event.target.disabled = true;
+        await uploads.discard(one);
+        showRest();
+      } }, "Discard"))));
   }
 
   input.addEventListener("change", () => {
@@ -98,7 +116,9 @@ function fileSlot(kind, known, signal, onChange) {
     select.dispatchEvent(new Event("change"));
   };
   slot.node = h("section", { class: "card slot" }, h("h2", null, about.title), h("p", { class: "hint", id: "hint-" + kind }, about.hint), input, zone,
+    rest,
     known.length ? h("div", { class: "field" }, h("label", { for: "known-" + kind }, "Or one that is on the server"), select) : null, status);
+  showRest();
   return slot;
 }
 

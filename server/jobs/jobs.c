@@ -241,6 +241,10 @@ void jobs_stop(struct jobs *jobs, double grace_s) {
 
 /* --- looking and asking --- */
 
+size_t jobs_workers(const struct jobs *jobs) {
+    return jobs->options.workers;
+}
+
 size_t jobs_running(struct jobs *jobs) {
     pthread_mutex_lock(&jobs->lock);
     size_t count = count_busy(jobs);

@@ -71,6 +71,8 @@ enum status jobs_check_alive(struct jobs *jobs, struct error *error);
  * blocks for as long as a small check takes. */
 enum status jobs_check_children(struct jobs *jobs, struct error *error);
 size_t jobs_running(struct jobs *jobs);
+/* How many jobs can run at once. */
+size_t jobs_workers(const struct jobs *jobs);
 /* Seconds that jobs which succeeded since the start have spent in each stage, and how many they are. */
 struct jobs_stages {
     double seconds[STAGE_COUNT];

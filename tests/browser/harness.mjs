@@ -80,20 +80,30 @@ export function stopAll() {
   for (const child of running) child.kill("SIGKILL");
 }
 
-// A proxy that puts the server under a path prefix.
-export async function startProxy(target, prefix) {
+// A proxy that puts the server under a path prefix. While `cut(method, path)` is true of a request, its connection is broken after a
+// megabyte of the body.
+export async function startProxy(target, prefix, cut = () => false) {
   const to = new URL(target);
   const server = http.createServer((request, reply) => {
     if (!request.url.startsWith(prefix)) {
       reply.writeHead(404).end();
       return;
     }
-    const onward = http.request({ host: to.hostname, port: to.port, method: request.method, path: request.url.slice(prefix.length - 1), headers: request.headers }, (answer) => {
+    const onward = http.request({ agent: false, host: to.hostname, port: to.port, method: request.method, path: request.url.slice(prefix.length - 1), headers: request.headers }, (answer) => {
       reply.writeHead(answer.statusCode, answer.headers);
       answer.pipe(reply);
     });
     onward.on("error", () => reply.destroy());
     reply.on("close", () => onward.destroy());
+    if (cut(request.method, request.url)) {
+      let seen = 0;
+      request.on("data", (data) => {
+        seen += data.length;
+        if (seen <= 1e6) return;
+        onward.destroy(); // the server, too, sees it break
+        request.socket.destroy();
+      });
+    }
     request.pipe(onward);
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));

@@ -41,6 +41,9 @@ async function uploadAndRun(browser, server) {
   const words = await page.textContent("main");
   const report = (await server.call("GET", "v1/jobs/" + id + "/result")).json;
   check("accuracy and attack success are the report's", words.includes((100 * report.accuracy.after).toFixed(1) + " %") && words.includes((100 * report.probe.asr_after).toFixed(1) + " %"));
+  check("its trigger's size is shown before and after", new RegExp("Suspected: class " + report.exposure.suspects[0] + ", [\\d.]+ before and [\\d.]+ after").test(words));
+  const reward = report.search.reward;
+  check("the reward's lines are named", ["best", "mean of the policy", "greedy start", "policy (PPO)"].every((name) => words.includes(name)) && words.includes(String(Number(reward.best.toPrecision(4)))));
   check("the suspect is marked", (await page.locator("text.suspect").count()) === report.exposure.suspects.length);
   check("all stages are done", (await page.locator(".timeline .done").count()) === 8);
   check("the inverted trigger is a picture", (await page.locator("canvas.pixels").count()) >= 3);
@@ -73,6 +76,7 @@ async function uploadAndRun(browser, server) {
   await page.click("#nav >> text=System");
   await page.waitForSelector("text=Jobs by state");
   check("the system's page tells version and readiness", /Ready/.test(await page.textContent("main")) && /0\.\d+\.\d+/.test(await page.textContent("main")));
+  check("and workers, queue and disk", /Workers busy\d of 1/.test(await page.textContent(".tiles")) && /Queue.*Disk free[\d.]+ [GT]B/.test(await page.textContent(".tiles")));
   await inspect(page, "system");
   await shot(page, "system");
   await close(page, "a whole job");
@@ -119,9 +123,9 @@ async function elsewhere(browser, server, id) {
   check("the colours can be chosen", (await page.getAttribute("html", "data-theme")) === "light");
   await close(page, "prefix, dark");
   proxy.stop();
-  for (const [name, hash] of [["jobs", "#/jobs"], ["new", "#/new"], ["job", "#/jobs/" + id], ["models", "#/models"], ["system", "#/system"]]) {
+  for (const [name, hash] of [["jobs", "#/jobs"], ["new", "#/new"], ["job", "#/jobs/" + id], ["models", "#/models"], ["samples", "#/samples"], ["system", "#/system"]]) {
     const phone = await open(browser, server.url + hash, { width: 375, height: 740 });
-    await phone.waitForSelector({ jobs: "tbody tr", new: "#method", job: ".files li", models: "tbody tr", system: ".tiles" }[name]);
+    await phone.waitForSelector({ jobs: "tbody tr", new: "#method", job: ".files li", models: "tbody tr", samples: "tbody tr", system: ".tiles" }[name]);
     await inspect(phone, "phone, " + name);
     await shot(phone, "phone-" + name);
     await close(phone, "phone, " + name);

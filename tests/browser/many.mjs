@@ -41,6 +41,11 @@ async function list(browser, server) {
   await page.press("#label-filter", "Enter");
   await page.waitForFunction(() => document.querySelectorAll("tbody tr").length === 10);
   check("and by label", page.url().includes("label=group%3Drare"));
+  await page.selectOption("#method-filter", "clp");
+  await page.waitForSelector("text=No job matches.");
+  check("and by method, together", page.url().includes("method=clp") && page.url().includes("label="));
+  await page.selectOption("#method-filter", "");
+  await page.waitForFunction(() => document.querySelectorAll("tbody tr").length === 10);
   await page.click(".chip:has-text('Failed')");
   await page.waitForSelector("text=No job matches.");
   check("no match is said to be none", true);
