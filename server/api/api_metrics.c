@@ -112,8 +112,7 @@ void api_metrics_get(struct http_request *request, void *context) {
     put_jobs(&out, api);
     api_metrics_put_work(&out, api);
     if (!api->draining) {
-        put_number(&out, "gauge", "onpd_workers", "Jobs that can run at once.",
-                   (double)jobs_workers(api->config.jobs));
+        put_number(&out, "gauge", "onpd_workers", "Jobs that can run at once.", (double)jobs_workers(api->config.jobs));
         put_number(&out, "gauge", "onpd_workers_busy", "Workers with a job.", (double)jobs_running(api->config.jobs));
         put_sandbox(&out, api);
     }

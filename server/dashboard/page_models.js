@@ -91,10 +91,11 @@ export async function modelPage(root, { signal, id }) {
     api.download("v1/models/" + id + "/content", model.name || "model.onnx").catch((error) => trouble.replaceChildren(problem(error)));
   };
   root.append(h("p", { class: "crumb" }, h("a", { href: "#/models" }, "← Models")), h("div", { class: "head" }, h("div", null, h("h1", null, model.name || shortId(id)), h("p", { class: "id" }, id)), h("div", { class: "actions" },
+    h("a", { class: "button primary", href: "#/new?model=" + id }, "New job with it"),
+    h("a", { class: "button", href: api.address("v1/models/" + id + "/content"), download: model.name || "model.onnx", onclick: fetchInstead }, "Download"),
     h("button", { type: "button", class: "danger", onclick: async () => {
       if (await confirm("Delete this model?", (model.name || shortId(id)) + " will be gone from the server. Jobs that are over keep their reports and repaired models.", "Delete", () => api.remove("v1/models/" + id))) location.hash = "#/models";
-    } }, "Delete"), h("a", { class: "button", href: api.address("v1/models/" + id + "/content"), download: model.name || "model.onnx", onclick: fetchInstead }, "Download"),
-    h("a", { class: "button primary", href: "#/new?model=" + id }, "New job with it"))),
+    } }, "Delete"))),
     card("Network", facts([["Parameters", number(info.parameters)], ["Prunable units", number(info.units)], ["Layers with units", number(info.layers)], ["Classes", number(info.classes)],
       ["Input", input ? h("span", null, h("code", null, input.name), " " + input.shape.join(" × ")) : null], ["Output", output ? h("code", null, output.name) : null], ["Opset", number(info.opset)], ["Producer", info.producer || null],
       ["Size", bytes(model.size)], ["Uploaded", time(model.created_at)], ["SHA-256", h("code", { class: "hash" }, model.sha256)]])), trouble, place);
