@@ -7,6 +7,23 @@
 #include "server/api/api_internal.h"
 #include "server/store/store_graphs.h"
 
+/* Whoever deletes a model takes the file from under those who read it: that is no fault of the server. */
+static void explain_failure(struct api_task *task) {
+    struct store_object model;
+    struct error gone = {0};
+
+    switch (store_object_find(task->api->config.store, STORE_MODEL, task->id, &model, &gone)) {
+    case STATUS_OK:
+        store_object_deinit(&model);
+        break;
+    case STATUS_NOT_FOUND:
+        task->error = gone;
+        break;
+    default:
+        break; /* what failed first says more */
+    }
+}
+
 /* Helper thread. */
 static void graph_work(struct api_task *task) {
     const struct api_config *config = &task->api->config;
@@ -31,6 +48,9 @@ static void graph_work(struct api_task *task) {
     }
     store_object_deinit(&model);
     task->code = status == STATUS_OK ? 200 : 0;
+    if (status != STATUS_OK) {
+        explain_failure(task);
+    }
 }
 
 void api_models_graph(struct http_request *request, void *context) {

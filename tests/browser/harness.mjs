@@ -6,7 +6,7 @@ import path from "node:path";
 import { chromium } from "playwright-core";
 
 export const { ONPD, CHROMIUM, WORK, MODEL, CLEAN, PROBE, SHOTS } = process.env;
-export const WAIT = 1000 * Number(process.env.BROWSER_WAIT_S || 240); // for a busy machine; nothing here waits for time to pass
+export const WAIT = 1000 * Number(process.env.BROWSER_WAIT_S || 400); // for a busy machine; nothing here waits for time to pass
 
 let failures = 0;
 export function check(name, good, why) {

@@ -1,7 +1,7 @@
 // What goes wrong: files that are none, names that are markup, tokens that are missing, wrong or expired, a server that is gone.
 import fs from "node:fs";
 import path from "node:path";
-import { CLEAN, FAST, MODEL, QUICK, WORK, check, close, inspect, open, scene, startOnpd } from "./harness.mjs";
+import { CLEAN, MODEL, QUICK, WORK, check, close, inspect, open, scene, startOnpd } from "./harness.mjs";
 
 async function wrongFiles(browser, server) {
   const page = await open(browser, server.url + "#/new", { refusals: [422] });
@@ -44,7 +44,7 @@ async function hostileNames(browser, server) {
   const { bytes, markup } = hostileModel();
   const model = await server.upload("models", bytes, "<b>bold</b><script>alert(1)</script>.onnx");
   const samples = await server.upload("samples", CLEAN, "\"><svg onload=alert(1)>.npz");
-  const { json: job } = await server.submit({ model_id: model, samples_id: samples, seed: 1, parameters: FAST, labels: { k: "<i>label</i>" } });
+  const { json: job } = await server.submit({ model_id: model, samples_id: samples, seed: 1, ...QUICK, labels: { k: "<i>label</i>" } });
   await server.until(job.id, ["succeeded"]);
   const page = await open(browser, server.url + "#/jobs/" + job.id);
   await page.waitForSelector(".layer");
