@@ -333,6 +333,14 @@ $(eval $(call link_rule,$(HOSTILE),$(call object,tests/hostile/hostile.c),data))
 test-hostile: all $(HOSTILE)
 	$(Q)ONP_BUILD=$(B) $(SAN_ENV) $(if $(SAN),ASAN_ROOM=524288) ONP_TEST_TIMEOUT=7200 COUNT=$(COUNT) SEED=$(SEED) tests/run tests/hostile/run.sh
 
+# All tests in each of the three builds; RUNS='thread' only that, TESTS='unit-jobs e2e' only these.
+RUNS ?= address undefined thread
+.PHONY: sanitize
+sanitize:
+	$(Q)failed=; for run in $(RUNS); do printf '== %s\n' "$$run"; \
+	    $(MAKE) --no-print-directory SAN=$$run $(or $(TESTS),test-built) || failed="$$failed $$run"; done; \
+	    [ -z "$$failed" ] || { printf 'failed under:%s\n' "$$failed"; exit 1; }
+
 # Children without a sandbox, which would not let them write their counts. TESTS='unit-onnx unit-http': only these.
 .PHONY: coverage
 coverage:
@@ -424,6 +432,7 @@ help:
 	    'make test-kill       kill -9 at 20 points under load; minutes' \
 	    'make lint format     check, and format, the sources' \
 	    'make test-hostile    10000 generated bad inputs against a live onpd (COUNT, SEED)' \
+    'make sanitize        all tests under the address, undefined and thread sanitizers (RUNS, TESTS)' \
     'make coverage        run the tests counting lines and branches (TESTS=unit-http: only some)' \
     'make soak            mixed load for SECONDS=60' \
     'make fuzz            fuzz what reads bytes of strangers (SECONDS=60 each)' \
