@@ -21,6 +21,7 @@ static const double PAUSE_S = 0.25;
 struct download {
     struct api_client *client;
     const char *path;
+    const char *file;
     const struct api_download_info *info;
     int fd;
     uint64_t have;         /* bytes that are written */
@@ -80,7 +81,7 @@ static enum status fetch_all(struct download *download, struct error *error) {
             break;
         }
         if (!again || clock_seconds() - download->since > AWAY_MAX_S) {
-            return error_set(error, status, cause.where, "%s", cause.message);
+            return error_set(error, status, cause.where[0] != '\0' ? cause.where : download->file, "%s", cause.message);
         }
         api_request_init(&idle, "GET", download->path);
         idle.moved = download->have;
@@ -182,7 +183,7 @@ static bool is_stream(const char *file) {
 
 enum status api_download_file(struct api_client *client, const char *path, const struct api_download_info *info,
                               const char *file, struct error *error) {
-    struct download download = {.client = client, .path = path, .info = info, .fd = -1};
+    struct download download = {.client = client, .path = path, .file = file, .info = info, .fd = -1};
     enum status status = STATUS_OK;
     struct buf part;
     buf_init(&part, 16384);

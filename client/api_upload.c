@@ -135,7 +135,12 @@ static enum outcome run(struct upload *upload, struct api_request *request, stru
         upload->pause_s = request->retry_after_s > 0 ? (double)request->retry_after_s : PAUSE_S;
         return TRY_AGAIN;
     }
-    (void)api_request_problem(request, error);
+    /* Whoever uploads several files wants to know which; where in it, the server says. */
+    struct error cause = {0};
+    (void)api_request_problem(request, &cause);
+    bool has_place = strncmp(cause.where, request->method, strlen(request->method)) != 0;
+    (void)error_set(error, cause.status, has_place ? cause.where : upload->file, "%.120s: %s", upload->file,
+                    cause.message);
     return HAS_FAILED;
 }
 

@@ -3,12 +3,15 @@
 #include <string.h>
 
 #include "client/command.h"
+#include "common/text_wrap.h"
 
-enum { DEFAULT_SIZE = 48 };
+enum { DEFAULT_SIZE = 48, NARROW = 90 };
 
 /* A default in one short word. */
 static void format_default(char out[DEFAULT_SIZE], const json_t *value) {
-    size_t length = value != NULL ? json_dumpb(value, out, DEFAULT_SIZE - 1, JSON_COMPACT | JSON_ENCODE_ANY) : 0;
+    size_t length = value != NULL ? json_dumpb(value, out, DEFAULT_SIZE - 1,
+                                               JSON_COMPACT | JSON_ENCODE_ANY | JSON_REAL_PRECISION(12))
+                                  : 0;
     if (length >= DEFAULT_SIZE) {
         (void)snprintf(out, DEFAULT_SIZE, "...");
         return;
@@ -31,7 +34,15 @@ static void print_properties(const json_t *schema, const char *prefix, int depth
             continue;
         }
         format_default(text, json_object_get(property, "default"));
-        (void)printf("    %-28s %-8s %-10s %s\n", full, type != NULL ? type : "", text, about != NULL ? about : "");
+        size_t width = text_terminal_width(stdout);
+        bool is_narrow = width > 0 && width < NARROW;
+        if (is_narrow) {
+            (void)printf("    %s %s %s\n      ", full, type != NULL ? type : "", text);
+        } else {
+            (void)printf("    %-28s %-8s %-10s ", full, type != NULL ? type : "", text);
+        }
+        text_wrap(stdout, about != NULL ? about : "", is_narrow ? 6 : 53, is_narrow ? 6 : 53, width);
+        (void)printf("\n");
     }
 }
 
@@ -48,7 +59,9 @@ static void print_limits(json_t *limits) {
 static void print_words(const char *title, const json_t *words) {
     size_t i = 0;
     size_t column = 2;
+    size_t width = text_terminal_width(stdout);
     json_t *word = NULL;
+    width = width > 0 && width < 100 ? width : 100;
     if (json_array_size(words) == 0) {
         return;
     }
@@ -59,7 +72,7 @@ static void print_words(const char *title, const json_t *words) {
         if (text == NULL) {
             continue;
         }
-        if (column + strlen(text) + 1 > 100) {
+        if (column + strlen(text) + 1 > width) {
             (void)printf("\n ");
             column = 2;
         }
@@ -72,11 +85,16 @@ static void print_words(const char *title, const json_t *words) {
 static void print_capabilities(const json_t *capabilities) {
     size_t i = 0;
     json_t *method = NULL;
-    (void)printf("methods (name, then its parameters for --set: type, default, meaning)\n");
+    text_wrap(stdout, "methods (name, then its parameters for --set: type, default, meaning)", 0, 2,
+              text_terminal_width(stdout));
+    (void)printf("\n");
     json_array_foreach(json_object_get(capabilities, "methods"), i, method) {
         const char *name = json_string_value(json_object_get(method, "name"));
         const char *summary = json_string_value(json_object_get(method, "summary"));
-        (void)printf("  %s: %s\n", name != NULL ? name : "-", summary != NULL ? summary : "");
+        (void)printf("  %s: ", name != NULL ? name : "-");
+        text_wrap(stdout, summary != NULL ? summary : "", 4 + (name != NULL ? strlen(name) : 1), 4,
+                  text_terminal_width(stdout));
+        (void)printf("\n");
         print_properties(json_object_get(method, "parameters"), "", 0);
     }
     print_words("operators", json_object_get(capabilities, "operators"));

@@ -4,13 +4,14 @@
 
 #include "client/command.h"
 #include "client/nearest.h"
+#include "client/terminal_text.h"
 
 enum { PAGE = 200, CELLS_MAX = 6, AFTER_SIZE = 64 };
 
 static const struct listing {
     const char *name, *path;
     const char *members[CELLS_MAX]; /* columns; NULL ends */
-    int widths[CELLS_MAX];
+    size_t widths[CELLS_MAX];
 } LISTINGS[] = {
     {"jobs", PATH_JOBS, {"id", "state", "method", "created_at", "model_id"}, {31, 12, 8, 25, 31}},
     {"models", PATH_MODELS, {"id", "size", "created_at", "name"}, {31, 12, 25, 1}},
@@ -34,15 +35,17 @@ static const struct listing *find_listing(const char *name) {
     return NULL;
 }
 
+/* The titles, where `item` is NULL. */
 static void print_row(const struct listing *listing, const json_t *item) {
+    size_t column = 0;
     for (size_t i = 0; i < CELLS_MAX && listing->members[i] != NULL; i++) {
-        const json_t *value = json_object_get(item, listing->members[i]);
         char number[32] = "-";
-        const char *text = json_string_value(value);
+        const json_t *value = item != NULL ? json_object_get(item, listing->members[i]) : NULL;
+        const char *text = item != NULL ? json_string_value(value) : listing->members[i];
         if (json_is_integer(value)) {
             (void)snprintf(number, sizeof number, "%lld", (long long)json_integer_value(value));
         }
-        (void)printf("%-*s ", listing->widths[i], text != NULL ? text : number);
+        terminal_cell(stdout, text != NULL ? text : number, listing->widths[i], &column);
     }
     (void)printf("\n");
 }
@@ -77,6 +80,9 @@ static enum status list_page(const struct list *list, struct api_client *client,
     if (status != STATUS_OK) {
         return status;
     }
+    if (!list->options.json && *printed == 0) {
+        print_row(listing, NULL);
+    }
     json_array_foreach(json_object_get(page, "data"), i, item) {
         if (list->options.json) {
             command_print_json(stdout, item, false);
@@ -101,12 +107,6 @@ static int list_all(const struct list *list, const struct listing *listing) {
     size_t printed = 0;
     bool has_more = true;
     enum status status = command_connect(&list->options, &client, &error);
-    if (status == STATUS_OK && !list->options.json) {
-        for (size_t i = 0; i < CELLS_MAX && listing->members[i] != NULL; i++) {
-            (void)printf("%-*s ", listing->widths[i], listing->members[i]);
-        }
-        (void)printf("\n");
-    }
     while (status == STATUS_OK && has_more && printed < list->limit) {
         uint64_t left = list->limit - printed;
         status = list_page(list, client, listing, left < PAGE ? left : PAGE, after, &printed, &has_more, &error);

@@ -13,7 +13,7 @@ enum {
     PAGE = 200,
     AFTER_SIZE = 64,
     SCOPES_SIZE = 64,
-    NAME_COLUMNS = 64,
+
     CALL_TIMEOUT_S = 60
 };
 
@@ -81,23 +81,27 @@ static enum status create(struct tokens *tokens, struct error *error) {
     return status;
 }
 
+/* The titles, where `token` is NULL. */
 static void print_row(const json_t *token) {
-    static const char *const members[] = {"id", "created_at", "expires_at", "last_used_at"};
-    char scopes[SCOPES_SIZE] = "";
-    char name[4 * NAME_COLUMNS];
-    size_t i = 0;
-    json_t *scope = NULL;
-    for (size_t m = 0; m < sizeof members / sizeof members[0]; m++) {
-        const char *text = json_string_value(json_object_get(token, members[m]));
-        (void)printf("%-*s ", m == 0 ? 31 : 25, text != NULL ? text : "never");
+    static const struct {
+        const char *name;
+        size_t width;
+    } cells[] = {{"id", 30}, {"created_at", 24}, {"expires_at", 24}, {"last_used_at", 24}, {"scopes", 20}, {"name", 1}};
+    size_t column = 0;
+    for (size_t i = 0; i < sizeof cells / sizeof cells[0]; i++) {
+        char scopes[SCOPES_SIZE] = "";
+        size_t j = 0;
+        json_t *scope = NULL;
+        const json_t *value = json_object_get(token, cells[i].name);
+        json_array_foreach(value, j, scope) {
+            size_t used = strlen(scopes);
+            const char *word = json_string_value(scope);
+            (void)snprintf(scopes + used, sizeof scopes - used, "%s%s", j > 0 ? "," : "", word != NULL ? word : "-");
+        }
+        const char *text = json_is_array(value) ? scopes : json_is_null(value) ? "never" : json_string_value(value);
+        terminal_cell(stdout, token == NULL ? cells[i].name : text, cells[i].width, &column);
     }
-    json_array_foreach(json_object_get(token, "scopes"), i, scope) {
-        size_t used = strlen(scopes);
-        const char *word = json_string_value(scope);
-        (void)snprintf(scopes + used, sizeof scopes - used, "%s%s", i > 0 ? "," : "", word != NULL ? word : "-");
-    }
-    (void)terminal_text(name, sizeof name, json_string_value(json_object_get(token, "name")), NAME_COLUMNS);
-    (void)printf("%-20s %s\n", scopes, name);
+    (void)printf("\n");
 }
 
 static enum status list(struct tokens *tokens, struct error *error) {
@@ -113,8 +117,7 @@ static enum status list(struct tokens *tokens, struct error *error) {
         (void)snprintf(path, sizeof path, PATH_TOKENS "?limit=%d%s%s", PAGE, after[0] != '\0' ? "&after=" : "", after);
         status = api_client_get(tokens->client, path, &page, error);
         if (status == STATUS_OK && !has_head) {
-            (void)printf("%-31s %-25s %-25s %-25s %-20s %s\n", "id", "created_at", "expires_at", "last_used_at",
-                         "scopes", "name");
+            print_row(NULL);
             has_head = true;
         }
         json_array_foreach(json_object_get(page, "data"), i, item) {

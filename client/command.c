@@ -6,12 +6,20 @@
 #include <string.h>
 
 #include "common/id.h"
+#include "common/text_wrap.h"
 
 static void print_help(const struct command *command, const struct option *table) {
-    (void)printf("usage: onp %s\n\n%s\n\noptions:\n", command->usage, command->summary);
+    size_t width = text_terminal_width(stdout);
+    (void)printf("usage: onp ");
+    text_wrap(stdout, command->usage, 11, 4, width);
+    (void)printf("\n\n");
+    text_wrap(stdout, command->summary, 0, 0, width);
+    (void)printf("\n\noptions:\n");
     options_print_help(stdout, table);
     (void)printf("\nexamples:\n%s", command->examples);
-    (void)printf("\nexit status: 0 done, 1 failed, 2 wrong usage, 3 gate not met, 4 server not reached\n");
+    (void)printf("\n");
+    text_wrap(stdout, "exit status: " COMMAND_EXIT_STATUS, 0, 4, width);
+    (void)printf("\n");
 }
 
 bool command_parse(const struct command *command, const struct option *table, const bool *help, int argc, char **argv,
@@ -38,14 +46,19 @@ bool command_parse(const struct command *command, const struct option *table, co
 
 int command_fail(const struct error *error) {
     bool has_place = error->where[0] != '\0' && strstr(error->message, error->where) == NULL;
-    (void)fprintf(stderr, "onp: %s%s%s%s\n", error->message, has_place ? " (at " : "", has_place ? error->where : "",
-                  has_place ? ")" : "");
+    char line[ERROR_MESSAGE_MAX + ERROR_WHERE_MAX + 16];
+    (void)snprintf(line, sizeof line, "onp: %s%s%s%s", error->message, has_place ? " (at " : "",
+                   has_place ? error->where : "", has_place ? ")" : "");
+    text_wrap(stderr, line, 0, 5, text_terminal_width(stderr));
+    (void)fputc('\n', stderr);
     return error->status == STATUS_UNAVAILABLE ? EXIT_UNREACHED : EXIT_FAILED;
 }
 
 int command_usage(const struct command *command, const struct error *error) {
     (void)command_fail(error);
-    (void)fprintf(stderr, "usage: onp %s\n       onp %s --help\n", command->usage, command->name);
+    (void)fputs("usage: onp ", stderr);
+    text_wrap(stderr, command->usage, 11, 11, text_terminal_width(stderr));
+    (void)fprintf(stderr, "\n       onp %s --help\n", command->name);
     return EXIT_USAGE;
 }
 

@@ -46,6 +46,7 @@ struct command_options {
     { "help", 'h', OPTION_FLAG, &(o).help, 0, NULL, "this text" }
 #define COMMAND_OPTION_END                                                                                             \
     { NULL, 0, OPTION_FLAG, NULL, 0, NULL, NULL }
+#define COMMAND_EXIT_STATUS "0 done, 1 failed, 2 wrong usage, 3 gate not met, 4 server not reached"
 #define COMMAND_SERVER_DEFAULT "http://127.0.0.1:8080"
 
 enum { COMMAND_WORDS_MAX = 32 };

@@ -7,6 +7,7 @@
 #include "client/command.h"
 #include "client/interrupt.h"
 #include "client/nearest.h"
+#include "common/text_wrap.h"
 
 static const struct command COMMANDS[] = {
     {"run", "run MODEL.onnx --samples CLEAN.npz [--probe PROBE.npz] [-o OUT.onnx] [options]",
@@ -62,14 +63,22 @@ static const struct command COMMANDS[] = {
 enum { COMMAND_COUNT = sizeof COMMANDS / sizeof COMMANDS[0] };
 
 static int print_help(FILE *file) {
-    (void)fprintf(file, "onp finds backdoors in neural networks and prunes the neurons that carry them.\n\n"
-                        "usage: onp COMMAND [words and options]\n\ncommands:\n");
+    size_t width = text_terminal_width(file);
+    text_wrap(file, "onp finds backdoors in neural networks and prunes the neurons that carry them.", 0, 0, width);
+    (void)fprintf(file, "\n\nusage: onp COMMAND [words and options]\n\ncommands:\n");
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
-        (void)fprintf(file, "  %-13s %s\n", COMMANDS[i].name, COMMANDS[i].summary);
+        (void)fprintf(file, "  %-13s ", COMMANDS[i].name);
+        text_wrap(file, COMMANDS[i].summary, 16, 16, width);
+        (void)fputc('\n', file);
     }
-    (void)fprintf(file, "\nonp COMMAND --help shows its options and examples.\n"
-                        "environment: ONP_SERVER, ONP_TOKEN, ONPD (path of onpd), NO_COLOR\n"
-                        "exit status: 0 done, 1 failed, 2 wrong usage, 3 gate not met, 4 server not reached\n");
+    static const char *const lines[] = {"onp COMMAND --help shows its options and examples.",
+                                        "environment: ONP_SERVER, ONP_TOKEN, ONPD (path of onpd), NO_COLOR",
+                                        "exit status: " COMMAND_EXIT_STATUS};
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        (void)fputc('\n', file);
+        text_wrap(file, lines[i], 0, 4, width);
+    }
+    (void)fputc('\n', file);
     return file == stdout ? EXIT_DONE : EXIT_USAGE;
 }
 

@@ -5,11 +5,11 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "common/clock.h"
 #include "common/mem.h"
+#include "common/text_wrap.h"
 
 enum { LINE_SIZE = 1024, LABEL_MAX = 40, LABEL_COLUMNS = 10, BAR_MIN = 8, BAR_MAX = 40, WIDTH_DEFAULT = 80 };
 
@@ -132,14 +132,10 @@ void progress_bar_format(const struct progress_state *state, double elapsed_s, c
 struct progress_style progress_style_of(FILE *file) {
     struct progress_style style = {.width = WIDTH_DEFAULT};
     const char *no_color = getenv("NO_COLOR");
-    int fd = fileno(file);
-    struct winsize window;
-    memset(&window, 0, sizeof window);
-    if (fd >= 0 && isatty(fd) != 0) {
+    size_t width = text_terminal_width(file);
+    if (width > 0) {
         style.color = no_color == NULL || no_color[0] == '\0';
-        if (ioctl(fd, TIOCGWINSZ, &window) == 0 && window.ws_col > 0) {
-            style.width = window.ws_col;
-        }
+        style.width = width;
     }
     style.unicode = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
     return style;

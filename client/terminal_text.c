@@ -5,6 +5,10 @@
 #include <wchar.h>
 #include <wctype.h>
 
+#include "common/text_wrap.h"
+
+enum { CELL_COLUMNS = 100, INDENT = 4 };
+
 /* The next character: its bytes, and its columns; 0 columns for what must not be shown. */
 static size_t next_character(const char *text, size_t length, size_t *columns) {
     wchar_t letter = 0;
@@ -53,4 +57,18 @@ size_t terminal_text(char *out, size_t size, const char *text, size_t columns) {
     }
     out[length] = '\0';
     return used;
+}
+
+void terminal_cell(FILE *file, const char *text, size_t width, size_t *column) {
+    char cell[4 * CELL_COLUMNS];
+    size_t terminal = text_terminal_width(file);
+    size_t most = terminal > INDENT && terminal - INDENT < CELL_COLUMNS ? terminal - INDENT : CELL_COLUMNS;
+    size_t used = terminal_text(cell, sizeof cell, text, most);
+    if (terminal > 0 && *column > INDENT && *column + used > terminal) {
+        (void)fprintf(file, "\n%*s", INDENT, "");
+        *column = INDENT;
+    }
+    size_t fill = used < width && (terminal == 0 || *column + width + 1 < terminal) ? width - used : 0;
+    (void)fprintf(file, "%s%*s%s", cell, (int)fill, "", terminal > 0 && *column + used + fill >= terminal ? "" : " ");
+    *column += used + fill + 1;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/parse.h"
+#include "common/text_wrap.h"
 
 enum { NAME_MAX_LENGTH = 40, FAR = NAME_MAX_LENGTH + 1 };
 
@@ -179,7 +180,8 @@ enum status options_parse(const struct option *table, int argc, char **argv, con
 }
 
 void options_print_help(FILE *file, const struct option *table) {
-    enum { COLUMN = 28 };
+    enum { COLUMN = 28, NARROW = 72, NARROW_COLUMN = 6 };
+    size_t terminal = text_terminal_width(file);
     for (const struct option *option = table; option->name != NULL; option++) {
         char left[96];
         char letter[8] = "    ";
@@ -189,10 +191,13 @@ void options_print_help(FILE *file, const struct option *table) {
         bool takes_value = option->kind != OPTION_FLAG && option->value_name != NULL;
         int width = snprintf(left, sizeof left, "  %s--%s%s%s", letter, option->name, takes_value ? " " : "",
                              takes_value ? option->value_name : "");
-        if (width > COLUMN) {
-            (void)fprintf(file, "%s\n%*s  %s\n", left, COLUMN, "", option->help);
+        int column = terminal > 0 && terminal < NARROW ? NARROW_COLUMN : COLUMN;
+        if (width > column) {
+            (void)fprintf(file, "%s\n%*s  ", left, column, "");
         } else {
-            (void)fprintf(file, "%-*s  %s\n", COLUMN, left, option->help);
+            (void)fprintf(file, "%-*s  ", column, left);
         }
+        text_wrap(file, option->help, (size_t)column + 2, (size_t)column + 2, terminal);
+        (void)fputc('\n', file);
     }
 }

@@ -21,8 +21,8 @@ static const char REPORT[] =
     "{\"best\": -1}, {\"best\": -0.5}]},"
     " \"seconds\": {\"expose\": 20, \"search\": 30, \"total\": 61.5}}";
 
-static char *render(const char *text) {
-    const struct progress_style style = {.width = 80};
+static char *render_at(const char *text, size_t width) {
+    const struct progress_style style = {.width = width};
     struct error error = {0};
     json_t *report = NULL;
     char *out = NULL;
@@ -36,6 +36,10 @@ static char *render(const char *text) {
     return out;
 }
 
+static char *render(const char *text) {
+    return render_at(text, 80);
+}
+
 static void test_figures(void **state) {
     static const char *const lines[] = {
         "  accuracy                   83.4 %     81.4 %   (95 %: 78.0 to 86.0)\n",
@@ -44,8 +48,8 @@ static void test_figures(void **state) {
         "  pruned units                               2   of 1200\n",
         "  time                                    1:02\n",
         "  verdict                removed   (onp, seed 7)\n",
-        "      0  patch         3.100     8.200         -         -  ######################## suspect\n",
-        "      1  patch        31.000     4.100         -         -  ############\n",
+        "      0  patch         3.100     8.200         -         -  ########### suspect\n",
+        "      1  patch        31.000     4.100         -         -  ######\n",
         "  conv?[2J                                2: 3 17\n",
         "  masks evaluated               345\n",
         "  best so far            _##  -5.000 to -0.500\n",
@@ -61,6 +65,37 @@ static void test_figures(void **state) {
     }
     assert_null(strchr(text, '\033'));
     free(text); /* of open_memstream() */
+}
+
+/* No line passes the width, from narrow to wide. */
+static void test_widths(void **state) {
+    static const char wide[] =
+        "{\"verdict\": \"no_backdoor_found\", \"method\": \"onp\", \"seed\": 7, \"accuracy\": {\"before\": 1, "
+        "\"after\": 1, \"interval_after\": [0.964, 1], \"locked_before\": 1, \"locked_after\": 1}, \"exposure\": "
+        "{\"classes\": [{\"class\": 999, \"family\": \"additive\", \"size_before\": 1234.5, \"anomaly_before\": "
+        "-12.25, "
+        "\"size_after\": 1234.5, \"anomaly_after\": 12.25}], \"suspects\": [999], \"all_to_all\": {\"suspect\": true, "
+        "\"family\": \"patch\"}}, \"pruned\": [{\"layer\": "
+        "\"a/layer/with/a/very/long/name/that/passes/any/line/there/is\", "
+        "\"channels\": [1000, 1001, 1002, 1003, 1004, 1005, 1006, 1007, 1008, 1009]}], \"pruned_units\": 10, "
+        "\"search\": {\"reward\": {\"none\": -16.55}, \"curve\": [{\"best\": -16}, {\"best\": -3}, {\"best\": -2}, "
+        "{\"best\": -1}, {\"best\": -0.5}, {\"best\": -0.4}]}, \"seconds\": {\"search\": 10, \"total\": 10}}";
+    static const size_t widths[] = {40, 72, 80, 200};
+    (void)state;
+    for (size_t i = 0; i < sizeof widths / sizeof widths[0]; i++) {
+        for (int which = 0; which < 2; which++) {
+            char *text = render_at(which == 0 ? REPORT : wide, widths[i]);
+            for (const char *line = text; *line != '\0'; line += strcspn(line, "\n") + 1) {
+                size_t length = strcspn(line, "\n");
+                if (length > widths[i]) {
+                    print_error("%zu columns: %.*s\n", length, (int)length, line);
+                }
+                assert_true(length <= widths[i]);
+            }
+            assert_non_null(strstr(text, "suspect"));
+            free(text); /* of open_memstream() */
+        }
+    }
 }
 
 static void test_no_probe(void **state) {
@@ -99,10 +134,8 @@ static void test_field_names(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_figures),
-        cmocka_unit_test(test_no_probe),
-        cmocka_unit_test(test_odd_reports),
-        cmocka_unit_test(test_field_names),
+        cmocka_unit_test(test_figures),     cmocka_unit_test(test_widths),      cmocka_unit_test(test_no_probe),
+        cmocka_unit_test(test_odd_reports), cmocka_unit_test(test_field_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
