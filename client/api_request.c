@@ -353,11 +353,13 @@ enum status api_request_problem(const struct api_request *request, struct error 
 
 bool api_request_pause(const struct api_client *client, const struct api_request *request, double seconds) {
     const double nap_s = TICK_MS / 1000.0;
-    double end = clock_seconds() + seconds;
-    for (double left = seconds; left > 0; left = end - clock_seconds()) {
+    const double end = clock_seconds() + seconds;
+    double left = seconds;
+    while (left > 0) {
         if (!interrupt_sleep(left < nap_s ? left : nap_s) || !tick(client, request, true)) {
             return false;
         }
+        left = end - clock_seconds();
     }
     return true;
 }

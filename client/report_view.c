@@ -252,11 +252,14 @@ static void print_pruned(FILE *file, const json_t *report, const struct progress
         (void)fprintf(file, "  %s%*s ", name, (int)(room - used), "");
         column = 3 + room + (size_t)fprintf(file, "%4zu:", json_array_size(channels));
         json_array_foreach(channels, j, channel) {
-            if (column + 8 > style->width) {
+            char number[REPORT_CELL_SIZE];
+            size_t length = (size_t)snprintf(number, sizeof number, " %lld", (long long)json_integer_value(channel));
+            if (column + length + sizeof " ..." > style->width) {
                 (void)fputs(" ...", file);
                 break;
             }
-            column += (size_t)fprintf(file, " %lld", (long long)json_integer_value(channel));
+            (void)fputs(number, file);
+            column += length;
         }
         (void)fputc('\n', file);
     }

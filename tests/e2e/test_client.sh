@@ -17,7 +17,7 @@ run_onp
 equal 'no command is wrong usage' "$status" 2
 run_onp --help
 equal 'help is fine' "$status" 0
-for command in run upload submit status watch wait cancel result download list report compare capabilities version; do
+for command in run upload submit status watch wait cancel result download list report compare tokens capabilities version; do
     run_onp "$command" --help
     contains "$command --help has examples" "$status $out" "0 usage: onp $command*examples:"
 done
@@ -54,7 +54,7 @@ run_onp upload "$forged/log"
 contains 'upload asks what an unknown file is' "$status $err" '2 *--kind'
 printf 'no model' >"$work/bad.onnx"
 run_onp upload "$work/bad.onnx"
-contains 'a refused upload says why' "$status $err" '1 *onp: failed'
+contains 'a refused upload says why' "$status $err" '1 *onp: *bad.onnx: failed'
 run_onp list models
 contains 'list models' "$status $out" "0 *$mdl*model.onnx"
 run_onp list samples --json
@@ -81,13 +81,18 @@ run_onp result "$job" --json
 equal 'result as JSON' "$status $(jq -r '"\(.schema) \(.seed)"' "$work/out")" '0 1 5'
 run_onp report "$job"
 contains 'report shows the stages' "$status $out" '0 *Seconds by stage*export'
+run_onp report "$job" --html "$work/report.html"
+contains 'report as a page' "$status $out $(cat "$work/report.html")" '0  <!DOCTYPE html>*Seconds by stage*</html>'
 run_onp download "$job" -o "$work/model.onnx"
 equal 'download' "$status $(sha256sum <"$work/model.onnx")" "0 $(curl -sS "$url/v1/jobs/$job/artifacts/model.onnx" | sha256sum)"
 run_onp download "$job" report.json -o -
 equal 'download to standard output' "$status $(jq -r .schema "$work/out")" '0 1'
+run_onp download "$job" -o /dev/null --json
+equal 'download into a device, as JSON' "$status $(jq -r .artifact "$work/out") $(stat -c %F /dev/null)" \
+    '0 model.onnx character special file'
 run_onp download "$job" report.json -o "$work/no/such/folder/r.json"
 equal 'download into nothing' "$status" 1
-check 'no part is left behind' test -z "$(find "$work" -name '*.part-*')"
+check 'no part is left behind' test -z "$(find "$work" -name '*.part')"
 run_onp list jobs --state succeeded
 contains 'list jobs by state' "$status $out" "0 *$job"
 run_onp cancel "$job"
@@ -112,8 +117,27 @@ printf 'secret-of-the-test\n' >"$work/token"
 start_onpd "$work/token-data" --token-file "$work/token"
 run_onp list --server "$url"
 contains 'without the token' "$status $err" '1 *token'
+equal 'in one line' "$(wc -l <"$work/err")" 1
 run_onp list --server "$url" --token secret-of-the-test
 equal 'with the token' "$status" 0
+export ONP_SERVER="$url" ONP_TOKEN=secret-of-the-test
+run_onp tokens create --name "$(printf 'ci\033[31m')" --scopes read --days 1
+contains 'tokens create prints the secret alone' "$status $(wc -w <"$work/out") $out" '0 1 onp_*'
+reader=$out
+ONP_TOKEN=$reader
+run_onp list
+equal 'which lets in' "$status" 0
+run_onp cancel job_00000000000000000000000000
+contains 'as far as its scopes go' "$status $err" '1 *scope*'
+ONP_TOKEN=secret-of-the-test
+run_onp tokens
+contains 'tokens lists it, and its name does no harm' "$status $out" '0 *tok_*read*ci?*31m'
+token_id=$(printf '%s\n' "$out" | sed -n 's/^\(tok_[0-9A-Z]*\).*/\1/p')
+run_onp tokens revoke "$token_id" --json
+equal 'tokens revoke' "$status $(jq -r '"\(.id) \(.revoked)"' "$work/out")" "0 $token_id true"
+run_onp tokens creat
+contains 'an unknown action names the nearest' "$status $err" '2 *create'
+unset ONP_SERVER ONP_TOKEN
 stop_onpd
 
 # --- onp run, its private onpd ---
@@ -130,7 +154,7 @@ check 'its report is there' is_json "$work/run.json" '.schema == 1 and .seed == 
 equal 'run gives the model that the server gave' "$(sha256sum <"$work/run.onnx")" "$(sha256sum <"$work/model.onnx")"
 check 'its folder is gone' test -z "$(ls -A "$TMPDIR")"
 run_onp run "$work/bad.onnx" --samples "$clean" -o "$work/bad-out.onnx"
-contains 'run of a bad model' "$status $err" '1 *onp: failed'
+contains 'run of a bad model' "$status $err" '1 *onp: *bad.onnx: failed'
 check 'it writes nothing' test ! -e "$work/bad-out.onnx"
 check 'and leaves nothing' test -z "$(ls -A "$TMPDIR")"
 

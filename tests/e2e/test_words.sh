@@ -74,7 +74,7 @@ for word in token backup restore; do
 done
 if command -v man >/dev/null 2>&1; then
     for page in docs/man/onp.1 docs/man/onpd.8; do
-        equal "$page is clean" "$(LC_ALL=C.UTF-8 MANROFFSEQ= MANWIDTH=80 man --warnings -E UTF-8 -l -Tutf8 "$page" 2>&1 >/dev/null)" ''
+        equal "$page is clean" "$(LC_ALL=C.UTF-8 MANROFFSEQ='' MANWIDTH=80 man --warnings -E UTF-8 -l -Tutf8 "$page" 2>&1 >/dev/null)" ''
     done
 fi
 finish
