@@ -121,6 +121,9 @@ equal 'in one line' "$(wc -l <"$work/err")" 1
 run_onp list --server "$url" --token secret-of-the-test
 equal 'with the token' "$status" 0
 export ONP_SERVER="$url" ONP_TOKEN=secret-of-the-test
+run_onp tokens create --name first --scopes read
+contains 'the first token must be an admin' "$status $err" '1 *scope admin'
+run_onp tokens create --name chief --scopes admin -q
 run_onp tokens create --name "$(printf 'ci\033[31m')" --scopes read --days 1
 contains 'tokens create prints the secret alone' "$status $(wc -w <"$work/out") $out" '0 1 onp_*'
 reader=$out
@@ -132,7 +135,7 @@ contains 'as far as its scopes go' "$status $err" '1 *scope*'
 ONP_TOKEN=secret-of-the-test
 run_onp tokens
 contains 'tokens lists it, and its name does no harm' "$status $out" '0 *tok_*read*ci?*31m'
-token_id=$(printf '%s\n' "$out" | sed -n 's/^\(tok_[0-9A-Z]*\).*/\1/p')
+token_id=$(printf '%s\n' "$out" | sed -n 's/^\(tok_[0-9A-Z]*\).*31m.*/\1/p')
 run_onp tokens revoke "$token_id" --json
 equal 'tokens revoke' "$status $(jq -r '"\(.id) \(.revoked)"' "$work/out")" "0 $token_id true"
 run_onp tokens creat
