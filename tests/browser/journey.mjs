@@ -85,7 +85,7 @@ async function uploadAndRun(browser, server) {
 
 async function reloadAndCancel(browser, server, ids) {
   const job = (await server.submit({ ...ids, seed: 3, parameters: SLOW })).json;
-  const page = await open(browser, server.url + "#/jobs/" + job.id);
+  const page = await open(browser, server.url + "#/jobs/" + job.id, { refusals: [409] });
   await page.waitForSelector(".chart path.curve");
   check("the reward is drawn while it grows", true);
   await shot(page, "running");
@@ -93,6 +93,15 @@ async function reloadAndCancel(browser, server, ids) {
   await page.reload();
   await page.waitForSelector(".chart path.curve");
   check("a reload in the middle shows the same job running", (await page.locator(".state-running").count()) === 1 && (await page.locator(".timeline .done").count()) >= 4);
+  await page.goto(server.url + "#/models/" + ids.model_id);
+  await page.click("button:has-text('Delete')");
+  await page.click("dialog >> text=Delete >> nth=-1");
+  await page.waitForSelector("dialog[open] .notice.bad");
+  check("a model that a job works on is not deleted, and why is said", (await server.call("GET", "v1/models/" + ids.model_id)).status === 200);
+  await inspect(page, "refused deletion");
+  await shot(page, "refused");
+  await page.click("text=Keep");
+  await page.goto(server.url + "#/jobs/" + job.id);
   await page.click("button:has-text('Cancel')");
   await page.waitForSelector(".state-cancelled");
   check("a job is cancelled", (await server.until(job.id, ["cancelled"])).state === "cancelled");
