@@ -311,7 +311,7 @@ NETWORKS ?=
 conformance-networks: $(CONFORMANCE) $(CONFORMANCE_UNITS)
 	$(Q)tests/conformance/networks.sh $(B) $(filter-out all,$(NETWORKS))
 
-# Latencies, uploads, streams and long histories of a running onpd.
+# Latencies, uploads, streams and long histories of a running onpd; PARTS chooses (see load.sh).
 .PHONY: load
 load: all
 	$(Q)ONP_BUILD=$(B) tests/bench/load.sh
@@ -438,7 +438,7 @@ help:
     'make fuzz            fuzz what reads bytes of strangers (SECONDS=60 each)' \
     'make bench quality   measure speed, and results on real models' \
 	    'make contract        compare the server with openapi.yaml (needs node 20)' \
-	    'make load            measure the latencies of a running server, and uploads' \
+	    'make load            measure latencies, uploads, streams against their goals (PARTS="polls busy")' \
 	    'make install         to $$(DESTDIR)$$(PREFIX), default /usr/local' \
 	    'make clean           remove $(BUILD)/' \
 	    'settings: SAN=address|undefined|thread  BUILD=dir  V=1  WERROR=0'

@@ -30,6 +30,13 @@ for file in share/onp/onpd.json share/onp/onpd.md share/onp/grafana/onpd.json sh
     check "$file is installed" test -s "$work/root/usr/$file"
 done
 check 'the unit starts the program where it is installed' grep -q '^ExecStart=/usr/bin/onpd ' "$work/root/usr/lib/systemd/system/onpd.service"
+if command -v systemd-analyze >/dev/null 2>&1; then
+    # The program of the unit is not installed here; all else that systemd has to say is a mistake.
+    unit_words=$(systemd-analyze verify deploy/onpd.service 2>&1 | grep -v 'is not executable')
+    equal 'systemd understands the unit' "$unit_words" ''
+else
+    echo 'skip - systemd looks at the unit: systemd-analyze is not installed'
+fi
 
 # --- monitoring: every figure that is asked for is given ---
 
