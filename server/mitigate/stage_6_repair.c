@@ -11,7 +11,9 @@
 #include "server/mitigate/retune.h"
 #include "server/nn/loss.h"
 
-enum { ROUNDS = 3 };
+enum { ROUNDS = 3, SPARING_STREAM = 50 };
+/* Nats a clean sample: a repair that costs more is retuned once more, with this much more weight on clean samples. */
+static const double DEAR_KL = 0.05, SPARING_WEIGHT = 10.0;
 
 /* Mean KL(p0 || p) over the build and score samples. */
 static enum status clean_kl(struct job *job, const float *mask, const float *fill, double *kl, struct error *error) {
@@ -91,6 +93,17 @@ static enum status retune_rounds(struct job *job, size_t rounds, struct error *e
     return status;
 }
 
+/* Where many units had to go, accuracy is worth more than the last bit of recovery. */
+static enum status retune_sparingly(struct job *job, struct error *error) {
+    const size_t steps = (size_t)job->parameters.retune_steps;
+    struct score_parts parts;
+    bool kept = false;
+    const enum status status = score_repaired(job->score, job->mask, job->fill, &parts, error);
+    return status == STATUS_OK && steps > 0 && parts.clean_kl > DEAR_KL
+               ? retune(job, job->mask, job->fill, steps, SPARING_WEIGHT, SPARING_STREAM, &kept, error)
+               : status;
+}
+
 enum status repair_mask(struct job *job, const uint8_t *bits, size_t rounds, struct error *error) {
     const size_t units = job->units->unit_count;
     memcpy(job->fill, job->stats0->mean, units * sizeof *job->fill);
@@ -98,8 +111,11 @@ enum status repair_mask(struct job *job, const uint8_t *bits, size_t rounds, str
     if (job->exposure->bank_count == 0) {
         return STATUS_OK; /* nothing to repair */
     }
-    const enum status status = refit_fill(job, error);
-    return status == STATUS_OK ? retune_rounds(job, rounds, error) : status;
+    enum status status = refit_fill(job, error);
+    if (status == STATUS_OK) {
+        status = retune_rounds(job, rounds, error);
+    }
+    return status == STATUS_OK ? retune_sparingly(job, error) : status;
 }
 
 enum status stage_repair(struct job *job, struct error *error) {
