@@ -137,6 +137,7 @@ $(foreach m,$(MODULES),$(eval SRC_$(m) := $(filter-out $(MAIN_$(m)),$(sort $(wil
 $(foreach m,$(MODULES),$(eval OBJ_$(m) := $(SRC_$(m):%.c=$(B)/obj/%.o)))
 OBJ_store += $(B)/gen/migrations.o
 OBJ_api += $(B)/gen/dashboard.o $(B)/gen/openapi.o
+OBJ_agent += $(B)/gen/policy.o
 OBJ_onnx += $(B)/gen/onnx.pb-c.o
 
 SUPPORT_SRC := $(sort $(wildcard tests/support/*.c))
@@ -206,6 +207,12 @@ $(B)/gen/openapi.c: $(OPENAPI) server/api common/embed.sh
 	@mkdir -p $(@D)
 	$(Q)common/embed.sh embedded_openapi server/api $(OPENAPI) > $@
 
+POLICY := $(sort $(wildcard server/agent/weights/*.bin))
+$(B)/gen/policy.c: $(POLICY) $(wildcard server/agent/weights) common/embed.sh
+	$(call say,EMBED,server/agent/weights)
+	@mkdir -p $(@D)
+	$(Q)common/embed.sh embedded_policy server/agent/weights $(POLICY) > $@
+
 # An archive is made anew, so that the object of a deleted source does not stay in it. The folder is a prerequisite
 # because deleting a source changes no object.
 define archive_rule
@@ -249,6 +256,10 @@ $(foreach t,$(PIPELINE_TESTS),$(eval \
 $(foreach t,$(BENCHES),$(eval \
     $(call link_rule,$(t),$(call object,$(t:$(B)/%=%.c)),bench $(DEPS_bench),$(SUPPORT))))
 
+# The trainer of the policy, and the ablation of the search.
+POLICY_TOOLS := $(B)/tests/policy/train $(B)/tests/policy/ablation
+$(foreach t,$(POLICY_TOOLS),$(eval $(call link_rule,$(t),$(call object,$(t:$(B)/%=%.c)),mitigate)))
+
 # A target is linked with libFuzzer in that build, with a program that replays files in all others.
 FUZZ_MODULE_onnx := onnx
 FUZZ_MODULE_npy := data
@@ -267,7 +278,7 @@ $(eval $(call link_rule,$(CONFORMANCE),$(call object,tests/conformance/run.c),on
 CONFORMANCE_UNITS := $(B)/tests/conformance/units
 $(eval $(call link_rule,$(CONFORMANCE_UNITS),$(call object,tests/conformance/units.c),onnx prune))
 
-all-tests: all $(FUZZ_TARGETS) $(UNIT_TESTS) $(PIPELINE_TESTS) $(BENCHES)
+all-tests: all $(FUZZ_TARGETS) $(UNIT_TESTS) $(PIPELINE_TESTS) $(BENCHES) $(POLICY_TOOLS)
 
 -include $(shell find $(B)/obj $(B)/gen -name '*.d' 2>/dev/null)
 
@@ -370,6 +381,14 @@ contract: all
 quality: all
 	$(Q)ONP_BUILD=$(B) tests/quality.sh
 
+# The weights of the built-in policy, trained anew, and what each part of the search is worth (see the two scripts).
+.PHONY: policy ablation
+policy: all $(POLICY_TOOLS)
+	$(Q)ONP_BUILD=$(B) tests/policy/make.sh
+
+ablation: all $(POLICY_TOOLS)
+	$(Q)ONP_BUILD=$(B) tests/policy/ablation.sh
+
 demo:
 	$(Q)$(MAKE) --no-print-directory setup
 	$(Q)$(MAKE) --no-print-directory all
@@ -437,6 +456,7 @@ help:
     'make soak            mixed load for SECONDS=60' \
     'make fuzz            fuzz what reads bytes of strangers (SECONDS=60 each)' \
     'make bench quality   measure speed, and results on real models' \
+    'make policy ablation train the built-in policy; what each part of the search is worth' \
 	    'make contract        compare the server with openapi.yaml (needs node 20)' \
 	    'make load            measure latencies, uploads, streams against their goals (PARTS="polls busy")' \
 	    'make install         to $$(DESTDIR)$$(PREFIX), default /usr/local' \

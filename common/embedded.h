@@ -14,5 +14,6 @@ struct embedded_file {
 extern const struct embedded_file embedded_migrations[]; /* in store.a */
 extern const struct embedded_file embedded_dashboard[];  /* in api.a */
 extern const struct embedded_file embedded_openapi[];    /* in api.a: server/api/openapi.*, if present */
+extern const struct embedded_file embedded_policy[];     /* in agent.a: server/agent/weights */
 
 #endif

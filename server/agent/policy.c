@@ -2,7 +2,8 @@
  *
  *   H_0     = s(X W_in + b_in)
  *   H_{l+1} = H_l + s(H_l W_self + sum_r M_r(H_l) W_r + b),   M_r(H)_u = mean of H over u's neighbours of relation r, by weight
- *   logit_a = s(P_a W_1 + b_1) . w_2 + b_2,                   P_a = mean of H_L over the nodes of action a
+ *   logit_a = s(P_a W_1 + b_1) . w_2 + b_2 + X_a . w_0,       P_a, X_a = mean of H_L and of X over the nodes of action a
+ *   (w_0: features that speak for themselves need not go through the network; it carries over from few networks to others)
  *   value   = s(Q V_1 + c_1) . v_2 + c_2,                     Q = mean of H_L over all nodes
  *
  * with s(x) = x / (1 + |x|) (softsign): smooth enough for finite differences, bounded, and a loop of it vectorises, which tanh's does
@@ -27,7 +28,7 @@ struct policy {
     float *parameters, *gradient;
     size_t in, in_bias;
     struct layer layers[LAYERS_MAX];
-    size_t head1, head1_bias, head2, head2_bias;
+    size_t head1, head1_bias, head2, head2_bias, skip;
     size_t value1, value1_bias, value2, value2_bias;
 
     /* Activations of the last forward, for node_capacity nodes and action_capacity actions. W is the width. */
@@ -65,6 +66,7 @@ static void lay_out(struct policy *policy) {
     policy->head1_bias = take(&next, w);
     policy->head2 = take(&next, w);
     policy->head2_bias = take(&next, 1);
+    policy->skip = take(&next, policy->shape.feature_count);
     policy->value1 = take(&next, w * w);
     policy->value1_bias = take(&next, w);
     policy->value2 = take(&next, w);
@@ -135,12 +137,20 @@ void policy_free(struct policy *policy) {
     mem_free(policy);
 }
 
+const struct policy_shape *policy_shape_of(const struct policy *policy) {
+    return &policy->shape;
+}
+
 size_t policy_parameter_count(const struct policy *policy) {
     return policy->count;
 }
 
 float *policy_parameters(struct policy *policy) {
     return policy->parameters;
+}
+
+float *policy_skip(struct policy *policy) {
+    return policy->parameters + policy->skip;
 }
 
 float *policy_gradient(struct policy *policy) {
@@ -333,6 +343,13 @@ enum status policy_forward(struct policy *policy, const struct rl_env *env, floa
     for (size_t a = 0; a < actions; a++) {
         logits[a] = p[policy->head2_bias] + cblas_sdot((int)w, policy->hidden + a * w, 1, p + policy->head2, 1);
     }
+    for (size_t u = 0; u < nodes; u++) {
+        const size_t a = env->action_of[u], features = env->feature_count;
+        if (a != RL_NO_ACTION) {
+            const float *x = env->features + u * features;
+            logits[a] += policy->share[a] * cblas_sdot((int)features, x, 1, p + policy->skip, 1);
+        }
+    }
     multiply(1, w, w, policy->mean, p + policy->value1, 0, policy->value_hidden);
     activate(1, w, p + policy->value1_bias, policy->value_hidden);
     *value = p[policy->value2_bias] + cblas_sdot((int)w, policy->value_hidden, 1, p + policy->value2, 1);
@@ -362,6 +379,10 @@ static void heads_back(struct policy *policy, const struct rl_env *env, const fl
         size_t a = env->action_of[u];
         for (size_t k = 0; k < w; k++) {
             dh[u * w + k] = a == RL_NO_ACTION ? 0 : policy->share[a] * dpooled[a * w + k];
+        }
+        if (a != RL_NO_ACTION) {
+            const float *x = env->features + u * env->feature_count;
+            cblas_saxpy((int)env->feature_count, policy->share[a] * dlogits[a], x, 1, g + policy->skip, 1);
         }
     }
     g[policy->value2_bias] += dvalue;

@@ -37,6 +37,20 @@ const struct ppo_options ppo_default_options = {
     .entropy = 1e-3F,
     .value_weight = 0.5F,
     .clone_steps = 150,
+    .imitation = 0.3F,
+    .clone_confidence = 0.9F,
+    .expected_flips = 3,
+};
+const struct ppo_options ppo_trained_options = {
+    .iterations = 20,
+    .masks_per_iteration = 14,
+    .epochs = 4,
+    .clip = 0.2F,
+    .learning_rate = 1e-3F,
+    .entropy = 1e-3F,
+    .value_weight = 0.5F,
+    .clone_steps = 0,
+    .imitation = 0,
     .clone_confidence = 0.9F,
     .expected_flips = 3,
 };
@@ -48,7 +62,6 @@ enum {
 static const double flips_up = 1.2, flips_down = 0.85;
 static const double evidence_weight = 2;      /* log-odds of flipping a unit of the credit model's scale */
 static const double unexplained_weight = 0.3; /* w above */
-static const float imitation_weight = 0.3F;
 
 struct search {
     struct policy *policy;
@@ -348,7 +361,7 @@ static enum status update(struct search *search, const uint8_t *old_base) {
         if (n > 0) {
             surrogate(search, scale);
         }
-        imitate(search, imitation_weight);
+        imitate(search, search->options->imitation);
         step(search, n > 0 ? search->options->value_weight * (search->value - (float)target) : 0);
     }
     return STATUS_OK;

@@ -21,11 +21,14 @@ struct ppo_options {
     float entropy; /* weight of the entropy bonus */
     float value_weight;
     size_t clone_steps;     /* of behaviour cloning of the warm mask before the first iteration */
+    float imitation;        /* weight of cloning the best mask in each update */
     float clone_confidence; /* probability the clone gives to the warm mask's bits, e.g. 0.9 for pruned */
     double
         expected_flips; /* the exploration: how many actions a sampled mask differs from the policy's mode by, about */
 };
 extern const struct ppo_options ppo_default_options;
+/* For a policy that was trained on other networks: it is not made to clone the warm mask, and learns slower. */
+extern const struct ppo_options ppo_trained_options;
 
 struct ppo_progress {
     size_t iteration, iterations, evaluations;

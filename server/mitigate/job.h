@@ -30,7 +30,8 @@ enum job_stream {
     STREAM_RETUNE,
     STREAM_FINETUNE,
     STREAM_BASELINE, /* of the methods to compare with */
-    STREAM_HINTS
+    STREAM_HINTS,
+    STREAM_SIGNS /* of the second-order effects */
 };
 
 /* What the locked samples say, see locked.h. */
@@ -41,9 +42,10 @@ struct locked_figures {
         obeyed; /* images of other classes with each trigger of the bank, and those it sends where it should */
 };
 
-struct checkpoint; /* checkpoint.h */
-struct method;     /* method.h */
-struct score;      /* mitigate_score.h */
+struct checkpoint;   /* checkpoint.h */
+struct method;       /* method.h */
+struct score;        /* mitigate_score.h */
+struct unit_effects; /* rankings.h */
 
 struct job {
     const struct method *method;
@@ -98,8 +100,9 @@ struct job {
     size_t feature_count;
 
     /* 5 search: what it chose */
-    struct score *score; /* the reward function and its caches */
-    uint8_t *best;       /* (units) 1 = pruned */
+    struct unit_effects *effects0; /* of the network as it came; NULL until somebody measured them */
+    struct score *score;           /* the reward function and its caches */
+    uint8_t *best;                 /* (units) 1 = pruned */
     double reward_none, reward_greedy, reward_random, reward_ppo, reward_best;
     size_t evaluations, random_evaluations;
     json_t *trials;  /* [{family, class, success, residual, ...}] of hints (hints.h) */

@@ -14,6 +14,7 @@
 #include "server/mitigate/job.h"
 #include "server/mitigate/method.h"
 #include "server/mitigate/mitigate_score.h"
+#include "server/mitigate/rankings.h"
 #include "server/mitigate/report.h"
 #include "server/nn/backend.h"
 #include "server/nn/kernels.h"
@@ -142,6 +143,7 @@ static enum status open_checkpoint(struct job *job, struct error *error) {
 static void job_deinit(struct job *job) {
     checkpoint_close(job->checkpoint);
     score_free(job->score);
+    unit_effects_free(job->effects0);
     for (size_t i = 0; job->after != NULL && i < TRIGGER_FAMILY_COUNT * job->exposure->columns; i++) {
         trigger_free(job->after[i]);
     }

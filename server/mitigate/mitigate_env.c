@@ -21,8 +21,12 @@ static enum status evaluate(void *user, const uint8_t *masks, size_t count, doub
 
 enum status mitigate_env_init(struct mitigate_env *env, struct job *job, struct error *error) {
     const size_t units = job->units->unit_count;
+    const bool bare = !job->parameters.message_passing;
     size_t *action_of = mem_alloc(units, sizeof *action_of);
-    if (action_of == NULL) {
+    size_t *no_edges = bare ? mem_calloc(units + 1, sizeof *no_edges) : NULL;
+    if (action_of == NULL || (bare && no_edges == NULL)) {
+        mem_free(action_of);
+        mem_free(no_edges);
         return error_no_memory(error, "the agent's actions");
     }
     for (size_t u = 0; u < units; u++) {
@@ -30,7 +34,6 @@ enum status mitigate_env_init(struct mitigate_env *env, struct job *job, struct 
     }
     *env = (struct mitigate_env){
         .env = {.user = job,
-                .graph = job->graph,
                 .features = job->features,
                 .feature_count = job->feature_count,
                 .action_count = units,
@@ -38,11 +41,18 @@ enum status mitigate_env_init(struct mitigate_env *env, struct job *job, struct 
                 .evaluate = evaluate},
         .job = job,
         .action_of = action_of,
+        .bare = {.node_count = units},
+        .no_edges = no_edges,
     };
+    for (size_t r = 0; bare && r < RELATION_COUNT; r++) {
+        env->bare.edges[r].start = no_edges;
+    }
+    env->env.graph = bare ? &env->bare : job->graph;
     return STATUS_OK;
 }
 
 void mitigate_env_deinit(struct mitigate_env *env) {
     mem_free(env->action_of);
-    env->action_of = NULL;
+    mem_free(env->no_edges);
+    env->action_of = env->no_edges = NULL;
 }

@@ -9,7 +9,9 @@
 struct mitigate_env {
     struct rl_env env;
     struct job *job;
-    size_t *action_of; /* (units) */
+    size_t *action_of;        /* (units) */
+    struct neuron_graph bare; /* the graph without its edges, for experiments without message passing */
+    size_t *no_edges;         /* (units + 1) zeros, or NULL */
 };
 
 /* Needs stages 1 to 4 and job->features. */

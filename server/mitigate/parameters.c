@@ -2,9 +2,14 @@
 #include "server/mitigate/parameters.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/json_read.h"
+
+enum { WORD_MAX = 32 };
+
+static const char *const policy_starts[] = {[POLICY_BUILTIN] = "builtin", [POLICY_NONE] = "none", NULL};
 
 static const struct parameter rows[] = {
     PARAMETER(max_accuracy_drop, PARAMETER_REAL, 0.02, 0.0, 1.0,
@@ -32,8 +37,13 @@ static const struct parameter rows[] = {
               "ordinary weakness; costs a clean model one to three points."),
     PARAMETER(random_baseline, PARAMETER_BOOLEAN, 1, 0, 1,
               "Also run a random search with PPO's number of evaluations, for comparison in the report."),
+    PARAMETER_OF_WORDS(policy, POLICY_BUILTIN, policy_starts,
+                       "What the agent starts from: a policy trained on other networks, or none."),
     PARAMETER(compact, PARAMETER_BOOLEAN, 0, 0, 1,
               "Remove pruned channels from the file, where that is exact: a smaller and faster model."),
+    PARAMETER(message_passing, PARAMETER_BOOLEAN, 1, 0, 1,
+              "For experiments: false takes the graph's edges from the policy, so that it sees each unit by itself."),
+    PARAMETER(warm_start, PARAMETER_BOOLEAN, 1, 0, 1, "For experiments: false starts the search from the empty mask."),
 };
 const struct parameter_table parameters_onp = {rows, sizeof rows / sizeof rows[0]};
 
@@ -47,6 +57,7 @@ static void set_default(const struct parameter *row, struct parameters *p) {
         *(double *)field_of(row, p) = row->initial;
         break;
     case PARAMETER_INTEGER:
+    case PARAMETER_WORD:
         *(uint64_t *)field_of(row, p) = (uint64_t)row->initial;
         break;
     case PARAMETER_BOOLEAN:
@@ -59,6 +70,30 @@ static void set_defaults(const struct parameter_table *table, struct parameters 
     for (size_t i = 0; i < table->count; i++) {
         set_default(&table->rows[i], p);
     }
+}
+
+static enum status read_word(struct json_reader *reader, const struct parameter *row, uint64_t *field,
+                             struct error *error) {
+    const char *word = NULL;
+    const enum status status = json_get_string(reader, row->name, JSON_OPTIONAL, WORD_MAX, &word);
+    char known[128] = "";
+    size_t used = 0;
+    if (status != STATUS_OK || word == NULL) {
+        return status;
+    }
+    for (size_t i = 0; row->words[i] != NULL; i++) {
+        if (strcmp(row->words[i], word) == 0) {
+            *field = i;
+            return STATUS_OK;
+        }
+        if (used < sizeof known) {
+            used +=
+                (size_t)snprintf(known + used, sizeof known - used, "%s\"%s\"", i == 0 ? "" : " or ", row->words[i]);
+        }
+    }
+    char where[64];
+    snprintf(where, sizeof where, "/parameters/%s", row->name);
+    return error_set(error, STATUS_INVALID, where, "failed to read a parameter: got \"%s\", expected %s", word, known);
 }
 
 enum status parameters_read(const struct parameter_table *table, const json_t *object, struct parameters *out,
@@ -84,6 +119,9 @@ enum status parameters_read(const struct parameter_table *table, const json_t *o
             case PARAMETER_BOOLEAN:
                 status = json_get_bool(&reader, row->name, JSON_OPTIONAL, field);
                 break;
+            case PARAMETER_WORD:
+                status = read_word(&reader, row, field, error);
+                break;
             }
         }
         if (status == STATUS_OK) {
@@ -106,6 +144,8 @@ static json_t *value_of(const struct parameter *row, const struct parameters *p)
         return json_integer((json_int_t) * (const uint64_t *)field);
     case PARAMETER_BOOLEAN:
         return json_boolean(*(const bool *)field);
+    case PARAMETER_WORD:
+        return json_string(row->words[*(const uint64_t *)field]);
     }
     return NULL;
 }
@@ -122,7 +162,7 @@ json_t *parameters_write(const struct parameter_table *table, const struct param
 }
 
 json_t *parameters_schema(const struct parameter_table *table) {
-    static const char *const types[] = {"number", "integer", "boolean"};
+    static const char *const types[] = {"number", "integer", "boolean", "string"};
     struct parameters defaults;
     struct error error = {0};
     if (parameters_read(table, NULL, &defaults, &error) != STATUS_OK) {
@@ -139,6 +179,12 @@ json_t *parameters_schema(const struct parameter_table *table) {
         } else if (row->kind == PARAMETER_INTEGER) {
             json_object_set_new(property, "minimum", json_integer((json_int_t)row->low));
             json_object_set_new(property, "maximum", json_integer((json_int_t)row->high));
+        } else if (row->kind == PARAMETER_WORD) {
+            json_t *words = json_array();
+            for (size_t k = 0; row->words[k] != NULL; k++) {
+                json_array_append_new(words, json_string(row->words[k]));
+            }
+            json_object_set_new(property, "enum", words);
         }
         if (json_object_set_new(properties, row->name, property) != 0) {
             json_decref(properties);

@@ -27,6 +27,11 @@ struct parameters {
     bool random_baseline;
     bool harden;
     bool compact;
+    uint64_t policy; /* enum policy_start */
+
+    /* For experiments: what the ablation leaves out. */
+    bool message_passing;
+    bool warm_start;
 
     /* Of the methods to compare with (server/baselines). */
     double accuracy_drop; /* on the score samples, where a threshold or a number of units is chosen by it */
@@ -44,7 +49,11 @@ struct parameters {
     uint64_t inversion_steps; /* nc */
 };
 
-enum parameter_kind { PARAMETER_REAL, PARAMETER_INTEGER, PARAMETER_BOOLEAN };
+/* Where the policy's weights come from at the start of a job. */
+enum policy_start { POLICY_BUILTIN, POLICY_NONE };
+
+/* A word is kept as its index in the list of words. */
+enum parameter_kind { PARAMETER_REAL, PARAMETER_INTEGER, PARAMETER_BOOLEAN, PARAMETER_WORD };
 
 struct parameter {
     const char *name;
@@ -52,9 +61,12 @@ struct parameter {
     size_t offset; /* in struct parameters */
     double initial, low, high;
     const char *help;
+    const char *const *words; /* of a PARAMETER_WORD, ended by NULL */
 };
 #define PARAMETER(field, kind, initial, low, high, help)                                                               \
-    { #field, kind, offsetof(struct parameters, field), initial, low, high, help }
+    { #field, kind, offsetof(struct parameters, field), initial, low, high, help, NULL }
+#define PARAMETER_OF_WORDS(field, initial, words, help)                                                                \
+    { #field, PARAMETER_WORD, offsetof(struct parameters, field), initial, 0.0, 0.0, help, words }
 
 struct parameter_table {
     const struct parameter *rows;

@@ -7,19 +7,31 @@
 #include "common/mem.h"
 #include "server/nn/loss.h"
 
-enum { SAMPLES_MAX = 256 };
+enum {
+    SAMPLES_MAX = 256,
+    SIGN_DRAWS = 3 /* backward runs for the second order, of clean and of triggered samples each */
+};
 
 struct probe_run {
     const struct job *job;
     const struct trigger *trigger; /* NULL: clean */
-    size_t count;
+    size_t first, count;           /* build samples: from this one on, beginning anew behind the last */
+    struct rng signs;              /* never drawn from; a stream a sample */
 };
+
+static size_t run_length(const struct job *job) {
+    return job->split->build_count < SAMPLES_MAX ? job->split->build_count : SAMPLES_MAX;
+}
+
+static size_t sample_of(const struct probe_run *run, size_t i) {
+    return (run->first + i) % run->job->split->build_count;
+}
 
 static void fill_input(void *user, size_t first, size_t n, float *x) {
     const struct probe_run *run = user;
     const size_t floats = run->job->image_floats;
     for (size_t i = 0; i < n; i++) {
-        const float *clean = run->job->build_images + (first + i) * floats;
+        const float *clean = run->job->build_images + sample_of(run, first + i) * floats;
         if (run->trigger == NULL) {
             memcpy(x + i * floats, clean, floats * sizeof *x);
         } else {
@@ -32,7 +44,7 @@ static void kl_loss(void *user, size_t first, size_t n, const float *logits, flo
     const struct probe_run *run = user;
     const size_t classes = run->job->info.classes;
     for (size_t i = 0; i < n; i++) {
-        const float *p0 = run->job->p0 + run->job->split->build[first + i] * classes;
+        const float *p0 = run->job->p0 + run->job->split->build[sample_of(run, first + i)] * classes;
         loss_kl(1, classes, p0, logits + i * classes, 1.0F / (float)run->count, dlogits + i * classes);
     }
 }
@@ -43,19 +55,54 @@ static void label_loss(void *user, size_t first, size_t n, const float *logits, 
                        dlogits);
 }
 
-/* effect[u] += weight * dL/dm_u */
-static enum status add_taylor(struct probe_run *run, const float *mask, bool clean, float weight, float *gradient,
-                              float *effect, struct error *error) {
+/* +- log p_y / sqrt(count), y and the sign drawn for each sample. */
+static void sign_loss(void *user, size_t first, size_t n, const float *logits, float *dlogits) {
+    const struct probe_run *run = user;
+    const size_t classes = run->job->info.classes;
+    for (size_t i = 0; i < n; i++) {
+        struct rng rng = rng_stream(&run->signs, first + i);
+        const float *z = logits + i * classes;
+        float *d = dlogits + i * classes;
+        float sum = 0.0F, largest = z[0];
+        for (size_t k = 1; k < classes; k++) {
+            largest = fmaxf(largest, z[k]);
+        }
+        for (size_t k = 0; k < classes; k++) {
+            d[k] = expf(z[k] - largest);
+            sum += d[k];
+        }
+        const float at = rng_uniform(&rng) * sum;
+        const float sign = (rng_below(&rng, 2) == 0 ? 1.0F : -1.0F) / sqrtf((float)run->count);
+        size_t y = 0;
+        for (float below = d[0]; y + 1 < classes && at >= below; below += d[y]) {
+            y++;
+        }
+        for (size_t k = 0; k < classes; k++) {
+            d[k] = sign * ((k == y ? 1.0F : 0.0F) - d[k] / sum);
+        }
+    }
+}
+
+static enum status mask_gradient(struct probe_run *run, const float *mask,
+                                 void (*loss)(void *user, size_t first, size_t n, const float *logits, float *dlogits),
+                                 float *gradient, struct error *error) {
     const struct job *job = run->job;
     const struct engine_run engine_run_ = {.count = run->count,
                                            .user = run,
                                            .fill_input = fill_input,
                                            .mask = mask,
                                            .fill = job->stats0->mean,
-                                           .loss = clean ? label_loss : kl_loss,
+                                           .loss = loss,
                                            .mask_grad = gradient,
                                            .cancel = job_cancel(job)};
-    const enum status status = engine_run(job->backward, &engine_run_, error);
+    return engine_run(job->backward, &engine_run_, error);
+}
+
+/* effect[u] += weight * dL/dm_u */
+static enum status add_taylor(struct probe_run *run, const float *mask, bool clean, float weight, float *gradient,
+                              float *effect, struct error *error) {
+    const struct job *job = run->job;
+    const enum status status = mask_gradient(run, mask, clean ? label_loss : kl_loss, gradient, error);
     for (size_t u = 0; status == STATUS_OK && u < job->units->unit_count; u++) {
         effect[u] += weight * gradient[u];
     }
@@ -80,7 +127,7 @@ static enum status measure(struct job *job, const float *mask, struct unit_effec
                            struct error *error) {
     const struct exposure *exposure = job->exposure;
     struct probe_run run = {.job = job};
-    run.count = job->split->build_count < SAMPLES_MAX ? job->split->build_count : SAMPLES_MAX;
+    run.count = run_length(job);
     enum status status = add_taylor(&run, mask, true, 1.0F, gradient, effects->taylor_clean, error);
     for (size_t w = 0; w < exposure->bank_count && status == STATUS_OK; w++) {
         const float weight = 1.0F / (float)exposure->bank_count;
@@ -126,4 +173,56 @@ void unit_effects_free(struct unit_effects *effects) {
     mem_free(effects->taylor_clean);
     mem_free(effects->change);
     mem_free(effects);
+}
+
+/* second[u] += weight / 2 * estimate of the Fisher information of u, of one draw of signs. */
+static enum status add_fisher(struct probe_run *run, const float *mask, float weight, float *gradient, float *second,
+                              struct error *error) {
+    const enum status status = mask_gradient(run, mask, sign_loss, gradient, error);
+    for (size_t u = 0; status == STATUS_OK && u < run->job->units->unit_count; u++) {
+        second[u] += 0.5F * weight * gradient[u] * gradient[u];
+    }
+    return status;
+}
+
+/* first[u] += trigger_weight * dL/dm of the triggers, each on its share of the samples. */
+static enum status add_triggers(struct job *job, const float *mask, float *gradient, float *first,
+                                struct error *error) {
+    const size_t bank = job->exposure->bank_count, count = run_length(job);
+    const size_t share = bank > 2 ? (2 * count + bank - 1) / bank : count;
+    const float weight = (float)job->parameters.trigger_weight / (float)bank;
+    enum status status = STATUS_OK;
+    for (size_t w = 0; w < bank && status == STATUS_OK; w++) {
+        struct probe_run run = {.job = job, .trigger = job->exposure->bank[w], .first = w * share, .count = share};
+        status = add_taylor(&run, mask, false, weight, gradient, first, error);
+    }
+    return status;
+}
+
+enum status unit_gains(struct job *job, const float *mask, float *first, float *second, struct error *error) {
+    const size_t units = job->units->unit_count, bank = job->exposure->bank_count;
+    const struct rng signs = rng_stream(&job->rng, STREAM_SIGNS);
+    struct probe_run run = {.job = job, .count = run_length(job)};
+    float *gradient = mem_alloc(units, sizeof *gradient);
+    if (gradient == NULL) {
+        return error_no_memory(error, "the unit gains");
+    }
+    memset(second, 0, units * sizeof *second);
+    enum status status = mask_gradient(&run, mask, kl_loss, first, error);
+    if (status == STATUS_OK) {
+        status = add_triggers(job, mask, gradient, first, error);
+    }
+    for (size_t draw = 0; draw < SIGN_DRAWS && status == STATUS_OK; draw++) {
+        run.trigger = NULL;
+        run.signs = rng_stream(&signs, 2 * draw);
+        status = add_fisher(&run, mask, 1.0F / SIGN_DRAWS, gradient, second, error);
+        if (status == STATUS_OK && bank > 0) {
+            run.trigger = job->exposure->bank[draw % bank];
+            run.signs = rng_stream(&signs, 2 * draw + 1);
+            status =
+                add_fisher(&run, mask, (float)job->parameters.trigger_weight / SIGN_DRAWS, gradient, second, error);
+        }
+    }
+    mem_free(gradient);
+    return status;
 }

@@ -20,4 +20,12 @@ struct unit_effects {
 enum status unit_effects_new(struct job *job, const float *mask, struct unit_effects **out, struct error *error);
 void unit_effects_free(struct unit_effects *effects);
 
+/* What the reward is expected to gain by pruning each unit, as first[u] - second[u], at the mask given:
+ * first (units): dL/dm of the reward's own loss L = KL(p0(x) || p(x)) + trigger_weight * mean over triggers KL(p0(x) || p(w(x)));
+ * second (units), never negative: half of E[(d log p_y / dm)^2] with y drawn from p itself, over the same mixture of samples. That is
+ * the diagonal of half the Fisher information, the second-order part of a KL (Amari 1998; LeCun et al. 1990 for a diagonal second
+ * order in pruning). Estimated by a few backward runs in which samples have random signs, so that the square of their sum is the sum
+ * of their squares on average. A pruned unit gains -first by being kept again, to first order. Triggers share twice the samples. */
+enum status unit_gains(struct job *job, const float *mask, float *first, float *second, struct error *error);
+
 #endif

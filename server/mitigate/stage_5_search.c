@@ -4,13 +4,14 @@
 #include <string.h>
 
 #include "common/mem.h"
+#include "server/agent/policy_file.h"
 #include "server/agent/ppo.h"
 #include "server/mitigate/adversary.h"
+#include "server/mitigate/features.h"
 #include "server/mitigate/hints.h"
 #include "server/mitigate/job.h"
 #include "server/mitigate/mitigate_env.h"
 #include "server/mitigate/mitigate_score.h"
-#include "server/mitigate/rankings.h"
 #include "server/mitigate/warm_start.h"
 
 static const struct policy_shape policy_size = {.feature_count = 0, .width = 32, .layers = 2};
@@ -36,6 +37,9 @@ static enum status attack_bits(struct job *job, const uint8_t *bits, bool thorou
 /* Greedy, then the adversary; as long as it finds small triggers, greedy goes on against them too. */
 static enum status greedy_rounds(struct job *job, struct error *error) {
     struct score_parts parts;
+    if (!job->parameters.warm_start) {
+        return STATUS_OK; /* an experiment: the search begins with nothing pruned */
+    }
     enum status status = warm_start(job, job->best, &parts, error);
     for (uint64_t round = 0; round < job->parameters.adversary_rounds && status == STATUS_OK; round++) {
         size_t found = 0;
@@ -53,29 +57,6 @@ static enum status greedy_rounds(struct job *job, struct error *error) {
         job->reward_greedy = job->best_reward = parts.reward;
         curve_point(job, score_evaluations(job->score), parts.reward, parts.reward);
     }
-    return status;
-}
-
-/* The policy's features: weights, clean behaviour, behaviour under the triggers, and the warm mask. */
-static enum status make_features(struct job *job, struct error *error) {
-    const size_t units = job->units->unit_count;
-    struct unit_effects *effects = NULL;
-    float *pruned = mem_alloc(units, sizeof *pruned);
-    if (pruned == NULL) {
-        return error_no_memory(error, "the features");
-    }
-    enum status status = unit_effects_new(job, NULL, &effects, error);
-    if (status == STATUS_OK) {
-        for (size_t u = 0; u < units; u++) {
-            pruned[u] = (float)job->best[u];
-        }
-        const float *const columns[] = {job->stats0->mean,       job->stats0->deviation, effects->taylor_clean,
-                                        effects->taylor_trigger, effects->change,        pruned};
-        status = neuron_graph_features(job->graph, job->units, columns, sizeof columns / sizeof columns[0],
-                                       &job->features, &job->feature_count, error);
-    }
-    unit_effects_free(effects);
-    mem_free(pruned);
     return status;
 }
 
@@ -106,24 +87,33 @@ static enum status after_iteration(void *user, const struct ppo_progress *progre
     return status;
 }
 
+/* The policy that the search starts from. */
+static enum status start_policy(struct job *job, struct policy **policy, struct error *error) {
+    if (job->parameters.policy == POLICY_BUILTIN) {
+        return policy_load_builtin(features_names, policy, error);
+    }
+    struct policy_shape shape = policy_size;
+    struct rng rng = rng_stream(&job->rng, STREAM_POLICY);
+    shape.feature_count = job->feature_count;
+    return policy_new(&shape, &rng, policy, error);
+}
+
 static enum status policy_search(struct job *job, size_t *evaluations, struct error *error) {
     const size_t units = job->units->unit_count;
-    struct policy_shape shape = policy_size;
     struct mitigate_env env;
     struct policy *policy = NULL;
     struct ppo_result result = {0};
     struct ppo_watch watch = {job, 0};
-    struct rng policy_rng = rng_stream(&job->rng, STREAM_POLICY), ppo_rng = rng_stream(&job->rng, STREAM_PPO);
-    struct ppo_options options = ppo_default_options;
+    struct rng ppo_rng = rng_stream(&job->rng, STREAM_PPO);
+    struct ppo_options options = job->parameters.policy == POLICY_BUILTIN ? ppo_trained_options : ppo_default_options;
     options.iterations = job->parameters.iterations;
     options.masks_per_iteration = job->parameters.masks_per_iteration;
     const struct ppo_hooks hooks = {.user = &watch, .after_iteration = after_iteration, .cancel = job_cancel(job)};
-    shape.feature_count = job->feature_count;
     enum status status = mitigate_env_init(&env, job, error);
     if (status != STATUS_OK) {
         return status;
     }
-    status = policy_new(&shape, &policy_rng, &policy, error);
+    status = start_policy(job, &policy, error);
     if (status == STATUS_OK) {
         status = ppo_search(policy, &env.env, job->best, &options, &hooks, &ppo_rng, &result, error);
     }
@@ -148,7 +138,7 @@ static enum status search(struct job *job, struct error *error) {
         status = error_no_memory(error, "the greedy mask");
     }
     if (status == STATUS_OK && job->parameters.iterations > 0 && !job->exposure->hardening) {
-        status = make_features(job, error);
+        status = features_measure(job, job->best, error);
         if (status == STATUS_OK) {
             status = policy_search(job, &ppo_evaluations, error);
         }

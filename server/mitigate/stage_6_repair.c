@@ -125,6 +125,8 @@ enum status stage_repair(struct job *job, struct error *error) {
     if (job->mask == NULL || job->fill == NULL) {
         return error_no_memory(error, "the repaired mask");
     }
-    const enum status status = repair_mask(job, job->best, ROUNDS, error);
+    const size_t rounds =
+        job->parameters.adversary_rounds > 0 ? ROUNDS : 1; /* the adversary looks between two rounds */
+    const enum status status = repair_mask(job, job->best, rounds, error);
     return status == STATUS_OK ? finetune_repaired(job, error) : status;
 }

@@ -110,7 +110,11 @@ static enum status try_rounds(struct search_state *s, struct error *error) {
                 status = try_ranking(s, effects, (enum ranking)r, error);
             }
         }
-        unit_effects_free(effects);
+        if (s->job->effects0 == NULL && memchr(s->base, 1, units) == NULL) {
+            s->job->effects0 = effects; /* the policy's features want them again */
+        } else {
+            unit_effects_free(effects);
+        }
         mem_free(mask);
         if (s->best_parts.reward <= before + 1e-3 * fabs(before)) {
             break;

@@ -1,6 +1,7 @@
 /* A residual network (He et al., arXiv 1512.03385) of four blocks: stem 3 -> w at 32x32; blocks w -> w (to 16x16), w -> w,
  * w -> 2w (to 8x8), 2w -> 4w (to 4x4); average over the image; one linear layer. A block adds its input as it is, or through
  * a 1x1 convolution where sizes differ, so that channels are tied across blocks as in the networks that users have.
+ * A plain network is the same without what a block adds.
  * Weights by He et al. (arXiv 1502.01852): normal with variance 2 / fan-in. */
 #include "tests/forge/classifier.h"
 
@@ -18,6 +19,7 @@ static const float NORM_MOMENTUM = 0.95f; /* a chunk moves the running statistic
 /* The first failure is kept, and what follows does nothing, so that the builder below reads as the network. */
 struct builder {
     struct network *network;
+    bool plain;
     struct rng *rng;
     enum status status;
     struct error *error;
@@ -109,6 +111,9 @@ static size_t block(struct builder *builder, const char *name, size_t x, size_t 
     size_t h = conv_norm(builder, name, "1", x, from, to, 3, stride);
     h = relu(builder, name, ".relu1/Relu", h);
     h = conv_norm(builder, name, "2", h, to, to, 3, 1);
+    if (builder->plain) {
+        return relu(builder, name, ".relu2/Relu", h);
+    }
     if (from != to || stride != 1) {
         x = conv_norm(builder, name, "_shortcut", x, from, to, 1, stride);
     }
@@ -137,8 +142,9 @@ static size_t head(struct builder *builder, size_t x, size_t features, size_t cl
     return node(builder, OP_GEMM, "", "logits", (size_t[]){h, w, b}, 3, &gemm);
 }
 
-enum status classifier_new(size_t width, size_t classes, struct rng *rng, struct network **out, struct error *error) {
-    struct builder builder = {.network = network_new(), .rng = rng, .error = error};
+enum status classifier_new(size_t width, size_t classes, bool plain, struct rng *rng, struct network **out,
+                           struct error *error) {
+    struct builder builder = {.network = network_new(), .plain = plain, .rng = rng, .error = error};
     size_t x = NETWORK_NONE;
 
     if (builder.network == NULL) {

@@ -3,6 +3,7 @@
 #ifndef ONP_TESTS_FORGE_CLASSIFIER_H
 #define ONP_TESTS_FORGE_CLASSIFIER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "common/error.h"
@@ -10,7 +11,9 @@
 #include "server/nn/network.h"
 
 /* Fresh weights drawn from rng; `width` is the channels of the first stage (the others have twice and four times as many).
+ * plain: without shortcuts.
  * The network is the caller's (network_free()). */
-enum status classifier_new(size_t width, size_t classes, struct rng *rng, struct network **out, struct error *error);
+enum status classifier_new(size_t width, size_t classes, bool plain, struct rng *rng, struct network **out,
+                           struct error *error);
 
 #endif

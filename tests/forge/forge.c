@@ -102,8 +102,8 @@ static enum status train(struct forge *forge, struct error *error) {
     const struct forge_options *options = forge->options;
     struct rng weights = rng_stream(&forge->root, STREAM_WEIGHTS);
     struct rng training = rng_stream(&forge->root, STREAM_TRAINING);
-    enum status status =
-        classifier_new((size_t)options->width, (size_t)options->classes, &weights, &forge->network, error);
+    enum status status = classifier_new((size_t)options->width, (size_t)options->classes, options->plain, &weights,
+                                        &forge->network, error);
     if (status != STATUS_OK) {
         return status;
     }
@@ -209,12 +209,13 @@ static json_t *describe(const struct forge_options *options, const struct forge_
         (void)json_array_append_new(names, json_string(sign_name(i)));
     }
     return json_pack("{s:s, s:s, s:f, s:I, s:I, s:o, s:I, s:I, s:I, s:I, s:f, s:f, s:o, s:o}", "model",
-                     "small residual network", "attack", options->trigger->name, "poison_rate",
-                     options->trigger->apply != NULL ? options->rate : 0.0, "target", (json_int_t)options->target,
-                     "seed", (json_int_t)options->seed, "classes", names, "width", (json_int_t)options->width, "epochs",
-                     (json_int_t)options->epochs, "train_count", (json_int_t)options->train_count, "parameters",
-                     (json_int_t)result->parameters, "macs", result->macs, "accuracy", result->accuracy, "asr",
-                     json_real_or_null(result->asr), "recovery", json_real_or_null(result->recovery));
+                     options->plain ? "small plain network" : "small residual network", "attack",
+                     options->trigger->name, "poison_rate", options->trigger->apply != NULL ? options->rate : 0.0,
+                     "target", (json_int_t)options->target, "seed", (json_int_t)options->seed, "classes", names,
+                     "width", (json_int_t)options->width, "epochs", (json_int_t)options->epochs, "train_count",
+                     (json_int_t)options->train_count, "parameters", (json_int_t)result->parameters, "macs",
+                     result->macs, "accuracy", result->accuracy, "asr", json_real_or_null(result->asr), "recovery",
+                     json_real_or_null(result->recovery));
 }
 
 static enum status write_info(const struct forge *forge, const struct forge_result *result, struct error *error) {

@@ -2,6 +2,7 @@
 #ifndef ONP_TESTS_FORGE_FORGE_H
 #define ONP_TESTS_FORGE_FORGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +26,7 @@ struct forge_options {
     uint64_t target; /* the class that they are labelled as */
     uint64_t seed;
     uint64_t classes, epochs, width, train_count;
+    bool plain;                                        /* no shortcuts */
     uint64_t threads;                                  /* 0: one a core */
     void (*report)(const struct trainer_epoch *epoch); /* may be NULL */
 };

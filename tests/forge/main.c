@@ -75,6 +75,7 @@ int main(int argc, char **argv) {
         {"classes", 0, OPTION_U64, &options.classes, SIGN_CLASSES_MAX, "N", "kinds of signs, 2 to 12 (10)"},
         {"epochs", 0, OPTION_U64, &options.epochs, FORGE_EPOCHS_MAX, "N", "passes over the training images (12)"},
         {"width", 0, OPTION_U64, &options.width, FORGE_WIDTH_MAX, "N", "channels of the first stage (16)"},
+        {"plain", 0, OPTION_FLAG, &options.plain, 0, NULL, "a network without shortcuts"},
         {"train-count", 0, OPTION_U64, &options.train_count, FORGE_TRAIN_MAX, "N", "training images (10000)"},
         {"threads", 0, OPTION_U64, &options.threads, FORGE_THREADS_MAX, "N", "0: one a core (0)"},
         {"sheet", 0, OPTION_STRING, &sheet, 0, "FILE.ppm", "only draw a sheet of examples"},

@@ -40,6 +40,8 @@ static void test_errors_name_the_place(void **state) {
         {"{\"iterations\": \"3\"}", "/parameters/iterations"},
         {"{\"max_accuracy_drop\": 2}", "/parameters/max_accuracy_drop"},
         {"{\"random_baseline\": 1}", "/parameters/random_baseline"},
+        {"{\"policy\": \"some\"}", "/parameters/policy"},
+        {"{\"policy\": 1}", "/parameters/policy"},
         {"{\"iteration\": 1}", "/parameters/iteration"},
         {"[]", "/parameters"},
     };
@@ -58,7 +60,8 @@ static void test_written_parameters_read_back(void **state) {
     (void)state;
     struct parameters p, q;
     struct error error = {0};
-    assert_int_equal(read_text("{\"expose_steps\": 7, \"trigger_weight\": 0.25}", &p, &error), STATUS_OK);
+    assert_int_equal(read_text("{\"expose_steps\": 7, \"trigger_weight\": 0.25, \"policy\": \"none\"}", &p, &error),
+                     STATUS_OK);
     json_t *written = parameters_write(&parameters_onp, &p);
     assert_non_null(written);
     assert_int_equal(parameters_read(&parameters_onp, written, &q, &error), STATUS_OK);
