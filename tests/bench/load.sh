@@ -41,14 +41,14 @@ seconds() {
 # polls_of URL-PATH COUNT FILE: seconds of each of COUNT requests over one connection.
 polls_of() {
     awk -v n="$2" -v url="$url$1" -v body="$work/poll" 'BEGIN { for (i = 0; i < n; i++)
-        printf "url = \"%s\"\noutput = \"%s\"\n", url, body }' >"$work/polls"
-    curl -sS -K "$work/polls" -w '%{time_total}\n' >"$3"
+        printf "url = \"%s\"\noutput = \"%s\"\n", url, body }' >"$work/poll-list"
+    curl -sS -K "$work/poll-list" -w '%{time_total}\n' >"$3"
 }
 
 # A daemon with a model and samples: sets model_id, samples_id.
 start_ready() {
     forge
-    start_onpd "$work/$1" --workers 2 --threads 1 --drain 0
+    start_onpd "$work/data-$1" --workers 2 --threads 1 --drain 0
     upload models "$model" && model_id=$id
     upload samples "$clean" && samples_id=$id
 }
@@ -58,7 +58,7 @@ send() { curl -sS -o "$work/body" -T "$work/large" -X POST "$url/v1/models"; }
 
 # Interleaved, medians; the body is refused after its bytes are stored, for it is no model.
 part_upload() {
-    start_onpd "$work/upload" --max-upload 8G --workers 2 --threads 1 --drain 0
+    start_onpd "$work/data-upload" --max-upload 8G --workers 2 --threads 1 --drain 0
     head -c "$bytes" /dev/zero | openssl enc -aes-128-ctr -K 00 -iv 00 2>/dev/null >"$work/large"
     memory_before=$(memory_kb)
     for _ in $(seq "$rounds"); do
@@ -187,7 +187,7 @@ part_history() {
     submit "$fast_settings" 1
     wait_end "$job" 600
     stop_onpd
-    python3 - "$work/history/onp.db" "$job" "$many" <<'PYTHON'
+    python3 - "$work/data-history/onp.db" "$job" "$many" <<'PYTHON'
 import sqlite3, sys
 db = sqlite3.connect(sys.argv[1])
 columns = [row[1] for row in db.execute("PRAGMA table_info(jobs)")]
@@ -203,7 +203,7 @@ db.executemany(f"INSERT INTO jobs VALUES ({places})",
                ([name(i) if c == "id" else row[c] for c in columns] for i in range(int(sys.argv[3]))))
 db.commit()
 PYTHON
-    start_onpd "$work/history" --workers 1 --threads 1 --drain 0
+    start_onpd "$work/data-history" --workers 1 --threads 1 --drain 0
     for path in '/v1/jobs?limit=50' '/v1/jobs?limit=50&state=succeeded' '/v1/jobs?limit=50&state=failed' '/metrics' \
         '/v1/jobs?limit=200&after=job_01AAAAAAAAAAAAAA0000001000'; do
         polls_of "$path" 100 "$work/times"
