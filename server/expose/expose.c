@@ -222,12 +222,14 @@ static double success_min(enum trigger_family family) {
     return trigger_is_fixed(family) ? 0.6 : 0.0;
 }
 
-/* The index that a class of this share of the median size must have. Where the other classes differ much among themselves, half the
- * threshold is enough for half the ratio; where they are alike, a size above the ratio may stand out just as plainly. */
-static double needed_index(const struct expose_options *options, double share) {
+/* Does a class stand out by its index? Where the other classes differ much among themselves, half the threshold is enough for half the
+ * ratio; where they are alike, a size above the ratio may stand out just as plainly. */
+static bool stands_out(const struct expose_options *options, enum trigger_family family,
+                       const struct exposure_cell *cell, double median) {
+    const double share = cell->size / median;
     const double needed =
         options->anomaly_threshold * exp2((share - options->size_ratio) / (0.5 * options->size_ratio));
-    return fmax(needed, 0.5 * options->anomaly_threshold);
+    return cell->anomaly >= fmax(needed, 0.5 * options->anomaly_threshold) && cell->success >= success_min(family);
 }
 
 static enum status find_suspects(struct exposure *exposure, const struct expose_options *options,
@@ -249,15 +251,41 @@ static enum status find_suspects(struct exposure *exposure, const struct expose_
     for (size_t t = 0; t < classes; t++) {
         struct exposure_cell *cell = exposure_cell(exposure, family, t);
         cell->anomaly = index[t];
-        /* Of two classes none can stand out by deviations: there the ratio decides, against the other one's size. */
-        const double bar = classes > 2 ? exposure->median[family] : values[1 - t];
-        cell->suspect = (classes > 2 ? index[t] >= needed_index(options, cell->size / bar)
-                                     : classes == 2 && cell->size <= options->size_ratio * bar) &&
-                        cell->success >= success_min(family);
-        cell->small_share = fmax(options->size_ratio, cell->size / bar);
+        cell->small_share = options->size_ratio;
+        if (classes > 2) {
+            const double median = exposure->median[family];
+            cell->suspect = stands_out(options, family, cell, median) && cell->size <= options->size_ratio * median;
+        } else { /* of two classes none can stand out by deviations: the ratio decides, against the other one's size */
+            cell->suspect = classes == 2 && cell->size <= options->size_ratio * values[1 - t] &&
+                            cell->success >= success_min(family);
+        }
     }
     mem_free(values);
     return STATUS_OK;
+}
+
+static bool has_suspect(const struct exposure *exposure) {
+    bool any = false;
+    for (size_t i = 0; i < TRIGGER_FAMILY_COUNT * exposure->columns; i++) {
+        any = any || exposure->cells[i].suspect;
+    }
+    return any;
+}
+
+/* With no suspect in any family: those who stand out by their index although they are above the ratio. Beside a plain suspect they
+ * are its weak reflections in other families, and pruning against those costs accuracy for nothing. */
+static void look_again(struct exposure *exposure, const struct expose_options *options) {
+    if (exposure->classes <= 2 || has_suspect(exposure)) {
+        return;
+    }
+    for (enum trigger_family f = 0; f < TRIGGER_FAMILY_COUNT; f++) {
+        const double median = exposure->median[f];
+        for (size_t t = 0; t < exposure->classes && median > 0.0; t++) {
+            struct exposure_cell *cell = exposure_cell(exposure, f, t);
+            cell->suspect = stands_out(options, f, cell, median);
+            cell->small_share = fmax(options->size_ratio, cell->size / median);
+        }
+    }
 }
 
 static size_t steps_of_all(const struct expose_options *options, size_t classes) {
@@ -327,6 +355,7 @@ static enum status expose_all(struct race *race, const struct rng *rng, struct e
     }
     mem_free(finds);
     if (status == STATUS_OK) {
+        look_again(race->exposure, race->options);
         status = bank_build(race->data, race->options, rng, race->exposure, error);
     }
     return status;
