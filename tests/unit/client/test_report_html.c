@@ -105,8 +105,8 @@ static void test_hostile_names(void **state) {
         "{\"verdict\": \"%s\"}",
         "{\"method\": \"%s\", \"seed\": 1}",
         "{\"pruned\": [{\"layer\": \"%s\", \"channels\": [1]}]}",
-        "{\"exposure\": {\"classes\": [{\"class\": 0, \"family\": \"%s\"}], "
-        "\"all_to_all\": {\"suspect\": true, \"family\": \"x\"}}}",
+        ("{\"exposure\": {\"classes\": [{\"class\": 0, \"family\": \"%s\"}], "
+         "\"all_to_all\": {\"suspect\": true, \"family\": \"x\"}}}"),
         "{\"model\": {\"sha256\": \"%s\"}, \"provenance\": {\"version\": \"x\"}}",
     };
     static const char name[] = "</bdi><script>alert(1)</script><img src=x onerror='y'>\\\"&amp;\\u202e\\u0000";
@@ -140,8 +140,8 @@ static void test_odd_reports(void **state) {
         "{\"exposure\": {\"classes\": [1, null, {}], \"suspects\": {}}, \"pruned\": [null, {\"channels\": \"x\"}]}",
         "{\"search\": {\"curve\": [null, \"x\", 1, {\"best\": null}, {\"best\": 1}]}}",
         "{\"search\": {\"curve\": [{\"best\": 1, \"mean\": -1e300}, {\"best\": 1e308, \"mean\": 5}, {}]}}",
-        "{\"exposure\": {\"classes\": [{\"anomaly_before\": -1e308, \"anomaly_after\": 1e308}]},"
-        " \"seconds\": {\"load\": 1e308, \"total\": 1e-300}}",
+        ("{\"exposure\": {\"classes\": [{\"anomaly_before\": -1e308, \"anomaly_after\": 1e308}]},"
+         " \"seconds\": {\"load\": 1e308, \"total\": 1e-300}}"),
     };
     (void)state;
     for (size_t i = 0; i < sizeof reports / sizeof reports[0]; i++) {
