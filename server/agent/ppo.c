@@ -41,19 +41,14 @@ const struct ppo_options ppo_default_options = {
     .clone_confidence = 0.9F,
     .expected_flips = 3,
 };
-const struct ppo_options ppo_trained_options = {
-    .iterations = 20,
-    .masks_per_iteration = 14,
-    .epochs = 4,
-    .clip = 0.2F,
-    .learning_rate = 1e-3F,
-    .entropy = 1e-3F,
-    .value_weight = 0.5F,
-    .clone_steps = 0,
-    .imitation = 0,
-    .clone_confidence = 0.9F,
-    .expected_flips = 3,
-};
+
+struct ppo_options ppo_trained_options(void) {
+    struct ppo_options options = ppo_default_options;
+    options.learning_rate = 1e-3F;
+    options.clone_steps = 0;
+    options.imitation = 0;
+    return options;
+}
 
 enum {
     PROPOSALS_MAX = 3, /* masks of the credit model an iteration */

@@ -27,8 +27,8 @@ struct ppo_options {
         expected_flips; /* the exploration: how many actions a sampled mask differs from the policy's mode by, about */
 };
 extern const struct ppo_options ppo_default_options;
-/* For a policy that was trained on other networks: it is not made to clone the warm mask, and learns slower. */
-extern const struct ppo_options ppo_trained_options;
+/* The defaults for a policy that was trained on other networks: it is not made to clone the warm mask, and learns slower. */
+struct ppo_options ppo_trained_options(void);
 
 struct ppo_progress {
     size_t iteration, iterations, evaluations;

@@ -1,5 +1,6 @@
-/* The reward of a mask (method.md, stage 5): R(m) = - KL(p0(x) || p_m(x)) - lambda mean_w KL(p0(x) || p_m(w(x))), x over the score
- * samples, w over the trigger bank: pruned, the network must behave on triggered input as the original does on clean input.
+/* The reward of a mask (method.md, stage 5): R(m) = - KL(p0(x) || p_m(x)) - lambda mean_w KL(p0(x) || p_m(w(x))), w over the
+ * trigger bank, x over the score samples, without a trigger also over the build samples: pruned, the network must behave on
+ * triggered input as the original does on clean input.
  * Also keeps the front of the masks seen: those that no other beats in both reward and clean KL, so that a mask inside an
  * accuracy budget can be had later. */
 #ifndef ONP_SERVER_MITIGATE_MITIGATE_SCORE_H
@@ -16,13 +17,13 @@ struct score_parts {
     double reward;
 };
 
-/* Over the job's score samples and its exposure's bank as it is now. */
+/* Over the job's samples but the locked ones, and its exposure's bank as it is now. */
 enum status score_new(struct job *job, struct score **out, struct error *error);
 void score_free(struct score *score);
 /* After the bank has changed: the triggered images are made anew, the front is scored again. Costs evaluations. */
 enum status score_refresh(struct score *score, struct error *error);
 
-/* One evaluation: bits (units), 1 = pruned. A mask that another one on the front clearly beats on a third of the images (in bf16, where
+/* One evaluation: bits (units), 1 = pruned. A mask that another one on the front clearly beats on a first part of the images (in bf16, where
  * this machine ranks in it) gets an estimate below that one's reward; every other one, and so the best, is scored on all in f32. */
 enum status score_mask(struct score *score, const uint8_t *bits, struct score_parts *parts, struct error *error);
 /* As score_mask() for a network that is also retuned: mask and fill (units). No evaluation of the search, no entry of the front. */

@@ -105,7 +105,7 @@ static enum status policy_search(struct job *job, size_t *evaluations, struct er
     struct ppo_result result = {0};
     struct ppo_watch watch = {job, 0};
     struct rng ppo_rng = rng_stream(&job->rng, STREAM_PPO);
-    struct ppo_options options = job->parameters.policy == POLICY_BUILTIN ? ppo_trained_options : ppo_default_options;
+    struct ppo_options options = job->parameters.policy == POLICY_BUILTIN ? ppo_trained_options() : ppo_default_options;
     options.iterations = job->parameters.iterations;
     options.masks_per_iteration = job->parameters.masks_per_iteration;
     const struct ppo_hooks hooks = {.user = &watch, .after_iteration = after_iteration, .cancel = job_cancel(job)};

@@ -309,6 +309,21 @@ void fixture_submit(struct fixture *fixture, const char *act, const char *path, 
     json_decref(parameters);
 }
 
+void fixture_submit_hanging(struct fixture *fixture, double deadline_s, char id[ID_SIZE]) {
+    struct error error = {0};
+    struct store_job job;
+    json_t *parameters = json_pack("{s:s}", "act", "hang");
+    const struct store_job_request request = {.model_id = fixture->model_id,
+                                              .samples_id = fixture->samples_id,
+                                              .method = "onp",
+                                              .parameters = parameters,
+                                              .deadline_s = deadline_s};
+    assert_ok(jobs_submit(fixture->jobs, &request, &job, &error), &error);
+    memcpy(id, job.id, ID_SIZE);
+    store_job_deinit(&job);
+    json_decref(parameters);
+}
+
 void fixture_await(struct fixture *fixture, const char *id, enum job_state state, double seconds,
                    struct store_job *job) {
     struct error error = {0};

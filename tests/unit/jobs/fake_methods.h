@@ -26,6 +26,8 @@ void fixture_start(struct fixture *fixture);
 void fixture_restart(struct fixture *fixture, double grace_s);
 /* Submits a job with {"act": act} and, if `path` is not NULL, {"path": path}. */
 void fixture_submit(struct fixture *fixture, const char *act, const char *path, char id[ID_SIZE]);
+/* Queues a job that hangs until it is ended, with a deadline of so many seconds. */
+void fixture_submit_hanging(struct fixture *fixture, double deadline_s, char id[ID_SIZE]);
 /* Waits up to `seconds` until the job is in this state and gives its row; fails the test if that does not come. */
 void fixture_await(struct fixture *fixture, const char *id, enum job_state state, double seconds,
                    struct store_job *job);

@@ -38,22 +38,6 @@ static int teardown(void **state) {
     return fixture_teardown(state);
 }
 
-static void submit_with_deadline(struct fixture *f, double deadline_s, char id[ID_SIZE]) {
-    struct error error = {0};
-    struct store_job job;
-    json_t *parameters = json_pack("{s:s}", "act", "hang");
-    const struct store_job_request request = {.model_id = f->model_id,
-                                              .samples_id = f->samples_id,
-                                              .method = "onp",
-                                              .parameters = parameters,
-                                              .deadline_s = deadline_s};
-
-    assert_ok(jobs_submit(f->jobs, &request, &job, &error), &error);
-    memcpy(id, job.id, ID_SIZE);
-    store_job_deinit(&job);
-    json_decref(parameters);
-}
-
 static void await(struct fixture *f, const char *id, enum job_state state) {
     struct store_job job;
 
@@ -99,9 +83,9 @@ static void deadlines_are_kept(void **state) {
     double start = clock_seconds();
 
     fixture_start(f);
-    submit_with_deadline(f, 2.0, ids[0]);
+    fixture_submit_hanging(f, 2.0, ids[0]);
     await(f, ids[0], JOB_RUNNING);
-    submit_with_deadline(f, 2.0, ids[1]);
+    fixture_submit_hanging(f, 2.0, ids[1]);
     jump(-DAYS_MS);
     for (size_t i = 0; i < 2; i++) {
         fixture_await(f, ids[i], JOB_FAILED, LONG_S, &job);
@@ -122,7 +106,7 @@ static void waiting_jobs_expire(void **state) {
     fixture_start(f);
     fixture_submit(f, "hang", NULL, running);
     await(f, running, JOB_RUNNING);
-    submit_with_deadline(f, 3600, waiting);
+    fixture_submit_hanging(f, 3600, waiting);
     assert_ok(store_job_expire_queued(f->store, &error), &error);
     await(f, waiting, JOB_QUEUED);
     jump(DAYS_MS);

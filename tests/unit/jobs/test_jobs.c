@@ -260,21 +260,6 @@ static void a_queued_job_is_cancelled_without_running(void **state) {
     assert_int_equal(jobs_cancel(f->jobs, first, NULL, &conflict), STATUS_CONFLICT);
 }
 
-static void submit_with_deadline(struct fixture *f, double deadline_s, char id[ID_SIZE]) {
-    struct error error = {0};
-    struct store_job job;
-    json_t *parameters = json_pack("{s:s}", "act", "hang");
-    const struct store_job_request request = {.model_id = f->model_id,
-                                              .samples_id = f->samples_id,
-                                              .method = "onp",
-                                              .parameters = parameters,
-                                              .deadline_s = deadline_s};
-    assert_ok(jobs_submit(f->jobs, &request, &job, &error), &error);
-    memcpy(id, job.id, ID_SIZE);
-    store_job_deinit(&job);
-    json_decref(parameters);
-}
-
 static void a_deadline_ends_a_job(void **state) {
     struct fixture *f = *state;
     for (int isolation = JOB_ISOLATION_PROCESS; isolation <= JOB_ISOLATION_THREAD; isolation++) {
@@ -286,8 +271,8 @@ static void a_deadline_ends_a_job(void **state) {
             fixture_restart(f, 0);
         }
         /* The second is past its deadline before the first is over. */
-        submit_with_deadline(f, 1.0, ids[0]);
-        submit_with_deadline(f, 0.1, ids[1]);
+        fixture_submit_hanging(f, 1.0, ids[0]);
+        fixture_submit_hanging(f, 0.1, ids[1]);
         for (int i = 0; i < 2; i++) {
             struct store_job job;
             fixture_await(f, ids[i], JOB_FAILED, LONG_S, &job);
