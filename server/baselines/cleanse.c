@@ -17,7 +17,7 @@ static enum status invert_class(struct job *job, size_t target, struct trigger *
     struct inversion *inversion = NULL;
     enum status status = inversion_new(&data, TRIGGER_PATCH, target, 1.0, INVERSION_BATCH, &rng, &inversion, error);
     if (status == STATUS_OK) {
-        status = inversion_advance(inversion, (size_t)job->parameters.inversion_steps, error);
+        status = inversion_advance(inversion, (size_t)job->parameters.inversion_steps, INVERT_MEASURE, error);
     }
     if (status == STATUS_OK) {
         status = trigger_copy(inversion_trigger(inversion), out, error);

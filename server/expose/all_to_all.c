@@ -24,7 +24,7 @@ static const double SUCCESS = 0.6;
 
 /* Advances an inversion, which it frees; the trigger it came to is the caller's. */
 static enum status advance(struct inversion *inversion, size_t steps, struct trigger **out, struct error *error) {
-    enum status status = inversion_advance(inversion, steps, error);
+    enum status status = inversion_advance(inversion, steps, INVERT_MEASURE, error);
     if (status == STATUS_OK) {
         status = trigger_copy(inversion_trigger(inversion), out, error);
     }

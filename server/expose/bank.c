@@ -67,7 +67,7 @@ static enum status invert(struct banker *b, const struct trigger *like, bool ane
     enum status status = anew ? inversion_anew(b->data, like, scales[level], o->batch, &rng, &inversion, error)
                               : inversion_from(b->data, like, scales[level], o->batch, &rng, &inversion, error);
     if (status == STATUS_OK) {
-        status = inversion_advance(inversion, o->rung_steps * (anew ? o->rungs : 2), error);
+        status = inversion_advance(inversion, o->rung_steps * (anew ? o->rungs : 2), INVERT_MEASURE, error);
     }
     if (status == STATUS_OK) {
         status = trigger_copy(inversion_trigger(inversion), out, error);

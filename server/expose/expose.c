@@ -45,9 +45,9 @@ struct race {
     size_t *done, total; /* steps of all families, for progress */
 };
 
-static enum status advance_class(struct race *race, size_t target, size_t steps, struct error *error) {
+static enum status advance_class(struct race *race, size_t target, size_t steps, size_t limit, struct error *error) {
     struct exposure_cell *cell = exposure_cell(race->exposure, race->family, target);
-    enum status status = inversion_advance(race->inversions[target], steps, error);
+    enum status status = inversion_advance(race->inversions[target], steps, limit, error);
     if (status != STATUS_OK) {
         return status;
     }
@@ -86,12 +86,12 @@ static void sort_left(struct race *race) {
 
 /* Runs one more rung for the classes left; the sizes of those dropped before shrink by the median factor of those that
  * ran, the smallest excepted (it may be the backdoor). */
-static enum status run_rung(struct race *race, bool *in, struct error *error) {
+static enum status run_rung(struct race *race, bool *in, size_t limit, struct error *error) {
     size_t counted = 0;
     for (size_t i = 0; i < race->left; i++) {
         struct exposure_cell *cell = exposure_cell(race->exposure, race->family, race->order[i]);
         const double before = cell->size;
-        const enum status status = advance_class(race, race->order[i], race->options->rung_steps, error);
+        const enum status status = advance_class(race, race->order[i], race->options->rung_steps, limit, error);
         if (status != STATUS_OK) {
             return status;
         }
@@ -167,7 +167,7 @@ static enum status run_heat(struct race *race, const struct dictionary_find *fin
     for (size_t t = 0; t < classes && status == STATUS_OK; t++) {
         status = enter_class(race, t, finds, rng, error);
         if (status == STATUS_OK) {
-            status = advance_class(race, t, heat_steps(race->options, classes), error);
+            status = advance_class(race, t, heat_steps(race->options, classes), INVERT_GLANCE, error);
         }
         race->order[race->left++] = t;
         in[t] = true;
@@ -200,7 +200,7 @@ static enum status run_race(struct race *race, const struct dictionary_find *fin
         status = enter_class(race, t, finds, rng, error);
     }
     for (size_t rung = 0; rung < race->options->rungs && status == STATUS_OK; rung++) {
-        status = run_rung(race, in, error);
+        status = run_rung(race, in, rung == 0 ? INVERT_GLANCE : INVERT_MEASURE, error);
         const size_t half = (race->left + 1) / 2;
         const size_t keep = rung + 1 == race->options->rungs ? 0 : half > CLASSES_LEFT_MIN ? half : CLASSES_LEFT_MIN;
         while (status == STATUS_OK && race->left > keep) {

@@ -296,7 +296,7 @@ static enum status step(struct inversion *v, struct error *error) {
     return STATUS_OK;
 }
 
-static enum status advance(struct inversion *v, size_t steps, struct error *error) {
+static enum status advance(struct inversion *v, size_t steps, size_t limit, struct error *error) {
     if (trigger_is_fixed(v->trigger->family)) { /* nothing to step along: the best of its list */
         v->steps += steps;
         return dictionary_fit(&v->data, v->trigger, error);
@@ -306,7 +306,7 @@ static enum status advance(struct inversion *v, size_t steps, struct error *erro
         status = step(v, error);
     }
     if (status == STATUS_OK) {
-        status = invert_measure(&v->data, v->trigger, INVERT_MEASURE, &v->trigger->loss, &v->trigger->success, error);
+        status = invert_measure(&v->data, v->trigger, limit, &v->trigger->loss, &v->trigger->success, error);
     }
     if (status == STATUS_OK) {
         v->trigger->size = trigger_size(v->trigger, v->data.range);
@@ -371,8 +371,9 @@ static bool load(struct inversion *v, const char *from) {
 }
 
 /* What is asked: the state before, the network under test, and how far to go. */
-static void key_of(const struct inversion *v, size_t steps, const char *state, size_t size, char out[DIGEST_HEX_SIZE]) {
-    const uint64_t what[] = {(uint64_t)v->trigger->family, v->trigger->target, v->batch, steps};
+static void key_of(const struct inversion *v, size_t steps, size_t limit, const char *state, size_t size,
+                   char out[DIGEST_HEX_SIZE]) {
+    const uint64_t what[] = {(uint64_t)v->trigger->family, v->trigger->target, v->batch, steps, limit};
     struct digest *digest = digest_new();
     out[0] = '\0';
     if (digest == NULL) {
@@ -392,11 +393,11 @@ static void key_of(const struct inversion *v, size_t steps, const char *state, s
     digest_free(digest);
 }
 
-enum status inversion_advance(struct inversion *inversion, size_t steps, struct error *error) {
+enum status inversion_advance(struct inversion *inversion, size_t steps, size_t limit, struct error *error) {
     const struct invert_memo *memo = inversion->data.memo;
     char key[DIGEST_HEX_SIZE];
     if (memo == NULL) {
-        return advance(inversion, steps, error);
+        return advance(inversion, steps, limit, error);
     }
     const size_t size = saved_size(inversion);
     char *state = mem_calloc(size, 1);
@@ -405,11 +406,11 @@ enum status inversion_advance(struct inversion *inversion, size_t steps, struct 
     }
     enum status status = STATUS_OK;
     save(inversion, state);
-    key_of(inversion, steps, state, size, key);
+    key_of(inversion, steps, limit, state, size, key);
     if (key[0] == '\0') {
         status = error_no_memory(error, "an inversion's key");
     } else if (!memo->recall(memo->user, key, state, size) || !load(inversion, state)) {
-        status = advance(inversion, steps, error);
+        status = advance(inversion, steps, limit, error);
         if (status == STATUS_OK) {
             save(inversion, state);
             memo->keep(memo->user, key, state, size);

@@ -53,8 +53,10 @@ enum status inversion_from(const struct invert_data *data, const struct trigger 
                            const struct rng *rng, struct inversion **out, struct error *error);
 void inversion_free(struct inversion *inversion);
 
-/* `steps` of Adam, then loss, success, extent and size are measured anew on up to 256 of the other classes' samples. */
-enum status inversion_advance(struct inversion *inversion, size_t steps, struct error *error);
+/* Samples that tell a trigger's loss and success well enough, and those that tell which of many triggers are worth going on with. */
+enum { INVERT_MEASURE = 256, INVERT_GLANCE = 96 };
+/* `steps` of Adam, then loss, success, extent and size are measured anew on up to `limit` of the other classes' samples. */
+enum status inversion_advance(struct inversion *inversion, size_t steps, size_t limit, struct error *error);
 size_t inversion_steps(const struct inversion *inversion);
 const struct trigger *inversion_trigger(const struct inversion *inversion); /* borrowed */
 
@@ -62,8 +64,6 @@ const struct trigger *inversion_trigger(const struct inversion *inversion); /* b
  * data->count) is the sample of row i. */
 enum status invert_logits(const struct invert_data *data, const struct trigger *trigger, size_t limit, size_t *picked,
                           float *logits, size_t *count, struct error *error);
-/* Samples that tell a trigger's loss and success well enough. */
-enum { INVERT_MEASURE = 256 };
 /* Loss and success of a trigger on up to `limit` samples of the other classes, without changing it. */
 enum status invert_measure(const struct invert_data *data, const struct trigger *trigger, size_t limit, double *loss,
                            double *success, struct error *error);

@@ -25,7 +25,7 @@ static enum status look(const struct attack *a, const struct exposure_cell *cell
     enum status status =
         inversion_anew(a->data, cell->trigger, bank_scale(level), options->batch, &rng, &inversion, error);
     if (status == STATUS_OK) {
-        status = inversion_advance(inversion, options->rung_steps * options->rungs, error);
+        status = inversion_advance(inversion, options->rung_steps * options->rungs, INVERT_MEASURE, error);
     }
     if (status == STATUS_OK) {
         status = trigger_copy(inversion_trigger(inversion), &copy, error);

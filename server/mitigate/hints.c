@@ -59,7 +59,7 @@ static enum status control_residual(struct job *job, const struct trigger *hint,
     enum status status =
         inversion_new(&data, hint->family, target, hint->scale, options->batch, &rng, &inversion, error);
     if (status == STATUS_OK) {
-        status = inversion_advance(inversion, options->rung_steps * options->rungs, error);
+        status = inversion_advance(inversion, options->rung_steps * options->rungs, INVERT_MEASURE, error);
     }
     if (status == STATUS_OK) {
         status = trigger_copy(inversion_trigger(inversion), &copy, error);

@@ -22,7 +22,7 @@ static const struct parameter rows[] = {
     PARAMETER(expose_rungs, PARAMETER_INTEGER, 3, 1, 10, "Rungs of successive halving over the classes."),
     PARAMETER(expose_batch, PARAMETER_INTEGER, 32, 1, 4096, "Samples in a step of trigger inversion."),
     PARAMETER(restarts, PARAMETER_INTEGER, 1, 0, 10, "Further inversions of each suspect from other starts."),
-    PARAMETER(iterations, PARAMETER_INTEGER, 60, 0, 10000, "Iterations of PPO; 0 leaves the search to greedy."),
+    PARAMETER(iterations, PARAMETER_INTEGER, 40, 0, 10000, "Iterations of PPO; 0 leaves the search to greedy."),
     PARAMETER(masks_per_iteration, PARAMETER_INTEGER, 4, 2, 1000, "Masks scored in an iteration of PPO."),
     PARAMETER(adversary_every, PARAMETER_INTEGER, 15, 1, 10000,
               "Iterations of PPO between two inversions on the best mask."),

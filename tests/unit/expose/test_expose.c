@@ -88,7 +88,7 @@ static struct trigger *invert(struct world *w, enum trigger_family family, size_
     struct trigger *trigger = NULL;
     rng_seed(&rng, 8);
     assert_int_equal(inversion_new(&w->data, family, target, 1.0, 24, &rng, &inversion, &error), STATUS_OK);
-    assert_int_equal(inversion_advance(inversion, steps, &error), STATUS_OK);
+    assert_int_equal(inversion_advance(inversion, steps, INVERT_MEASURE, &error), STATUS_OK);
     assert_int_equal(inversion_steps(inversion), steps);
     assert_int_equal(trigger_copy(inversion_trigger(inversion), &trigger, &error), STATUS_OK);
     inversion_free(inversion);
@@ -253,7 +253,7 @@ static void test_a_new_start_keeps_the_goal(void **state) {
     for (size_t y = 0; y < CLASSES; y++) {
         assert_int_equal(trigger_goal(made, (int32_t)y), map[y]);
     }
-    assert_int_equal(inversion_advance(inversion, 2, &error), STATUS_OK);
+    assert_int_equal(inversion_advance(inversion, 2, INVERT_MEASURE, &error), STATUS_OK);
     inversion_free(inversion);
     trigger_free(like);
     world_free(&w);
