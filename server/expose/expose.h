@@ -48,7 +48,7 @@ struct exposure {
     /* At each level what a suspect's size is compared with: the median size of other classes there. At level 0 that is the family's
      * median; higher ones are measured when they are first asked for (bank.h), negative before. */
     double reference[TRIGGER_FAMILY_COUNT][EXPOSE_LEVELS];
-    struct trigger *hints[HINTS_MAX]; /* entries of dictionaries that send half of the samples to one class, owned */
+    struct trigger *hints[HINTS_MAX]; /* entries of dictionaries that send most samples to one class, owned */
     size_t hint_count;
     bool hardening;        /* nobody is suspected: the bank holds hints, patterns that any network may obey */
     struct trigger **bank; /* triggers of the suspects, restarts included, owned */

@@ -1,5 +1,6 @@
 /* Life of a trigger and the dispatch to its family's row. */
 #include "server/expose/trigger.h"
+#include <math.h>
 
 #include "common/mem.h"
 #include "server/expose/trigger_family.h"
@@ -139,6 +140,17 @@ void trigger_render(struct trigger *trigger, const struct image_range *range) {
 
 void trigger_apply(const struct trigger *trigger, const struct image_range *range, const float *x, float *out) {
     rows[trigger->family]->apply(trigger, range, x, out);
+}
+
+void trigger_apply_at(const struct trigger *trigger, const struct image_range *range, float strength, const float *x,
+                      float *out) {
+    const size_t pixels = range_pixels(range);
+    trigger_apply(trigger, range, x, out);
+    for (size_t c = 0; c < range->channels && strength != 1.0F; c++) {
+        for (size_t i = c * pixels; i < (c + 1) * pixels; i++) {
+            out[i] = fminf(fmaxf(x[i] + strength * (out[i] - x[i]), range->low[c]), range->high[c]);
+        }
+    }
 }
 
 void trigger_backward(const struct trigger *trigger, const struct image_range *range, const float *x, const float *dout,

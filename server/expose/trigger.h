@@ -71,6 +71,10 @@ void trigger_free(struct trigger *trigger);
 void trigger_render(struct trigger *trigger, const struct image_range *range);
 /* out (C, H, W) = the triggered form of image x (C, H, W); out must not be x. Any thread. */
 void trigger_apply(const struct trigger *trigger, const struct image_range *range, const float *x, float *out);
+/* As trigger_apply(), with what the trigger changes of x multiplied by `strength` and the result clipped to valid values: what an attacker's
+ * trigger may look like of which this one is a weak image. */
+void trigger_apply_at(const struct trigger *trigger, const struct image_range *range, float strength, const float *x,
+                      float *out);
 /* Adds to gradient (rendered_count) what d(loss)/d(out) = dout (C, H, W) gives for one image x. Any thread. */
 void trigger_backward(const struct trigger *trigger, const struct image_range *range, const float *x, const float *dout,
                       float *gradient);

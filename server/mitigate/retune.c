@@ -10,12 +10,15 @@
 #include "server/nn/optim.h"
 
 enum { BATCH = 48 }; /* clean samples a step, and as many triggered ones */
+/* A step's trigger is up to this much stronger than the one that was found. */
+static const float STRENGTH_MAX = 1.3F;
 static const float GAIN_MIN = 0.2F, GAIN_MAX = 2.0F;
 
 struct tuning {
     const struct job *job;
     const struct trigger *trigger; /* of this step; NULL with an empty bank */
-    size_t picked[BATCH];          /* of the build samples */
+    float strength;
+    size_t picked[BATCH]; /* of the build samples */
     double clean_weight;
     size_t clean; /* clean samples of the batch; the triggered ones follow, of the same images */
 };
@@ -29,7 +32,7 @@ static void fill_input(void *user, size_t first, size_t n, float *x) {
         if (row < t->clean) {
             memcpy(x + i * floats, image, floats * sizeof *x);
         } else {
-            trigger_apply(t->trigger, &t->job->range, image, x + i * floats);
+            trigger_apply_at(t->trigger, &t->job->range, t->strength, image, x + i * floats);
         }
     }
 }
@@ -68,6 +71,7 @@ static void pick(struct tuner *t) {
     }
     const size_t bank = job->exposure->bank_count;
     t->tuning.trigger = bank > 0 ? job->exposure->bank[rng_below(&t->rng, bank)] : NULL;
+    t->tuning.strength = rng_range(&t->rng, 1.0F, STRENGTH_MAX);
 }
 
 static enum status step(struct tuner *t, const float *mask, const float *fill, struct error *error) {

@@ -22,15 +22,19 @@ static size_t stride_of(size_t samples) {
     }
 }
 
+/* Every second triggered image has a trigger this much stronger than the one that was found. */
+static const float STRONGER = 1.2F;
+
 /* One image: sample `index`, clean or triggered, and what is wanted of it. */
-static void make_image(struct score_block *block, size_t row, size_t index, const struct trigger *trigger) {
+static void make_image(struct score_block *block, size_t row, size_t index, const struct trigger *trigger,
+                       float strength) {
     const struct job *job = block->job;
     const size_t floats = job->image_floats, classes = job->info.classes;
     const float *clean = job->images + index * floats;
     if (trigger == NULL) {
         memcpy(block->images + row * floats, clean, floats * sizeof *clean);
     } else {
-        trigger_apply(trigger, &job->range, clean, block->images + row * floats);
+        trigger_apply_at(trigger, &job->range, strength, clean, block->images + row * floats);
     }
     memcpy(block->p0 + row * classes, job->p0 + index * classes, classes * sizeof *block->p0);
 }
@@ -53,12 +57,12 @@ enum status score_block_make(const struct job *job, const struct score_range *ra
     }
     size_t row = 0;
     for (size_t i = range->clean_first; i < range->clean_end; i++) {
-        make_image(block, row++, job->build_and_score[i * clean_stride % all], NULL);
+        make_image(block, row++, job->build_and_score[i * clean_stride % all], NULL, 0.0F);
     }
     for (size_t w = 0; w < exposure->bank_count; w++) {
         for (size_t i = range->each_first; i < range->each_end; i++) {
             const size_t sample = (w * range->each + i) * stride % samples;
-            make_image(block, row++, job->split->score[sample], exposure->bank[w]);
+            make_image(block, row++, job->split->score[sample], exposure->bank[w], i % 2 == 1 ? STRONGER : 1.0F);
         }
     }
     return prefix_cache_new(job->forward, count, prefix_bytes, &block->prefixes, error);

@@ -129,6 +129,32 @@ static void test_patch_extremes(void **state) {
     trigger_free(t);
 }
 
+static void test_stronger_multiplies_the_change_and_clips(void **state) {
+    (void)state;
+    float x[VALUES], once[VALUES], out[VALUES];
+    struct rng rng;
+    rng_seed(&rng, 6);
+    random_image(&rng, x);
+    for (enum trigger_family family = 0; family < TRIGGER_FAMILY_COUNT; family++) {
+        size_t clipped = 0, changed = 0;
+        struct trigger *t = make(family, 7);
+        trigger_apply(t, &range, x, once);
+        trigger_apply_at(t, &range, 1.0F, x, out);
+        assert_memory_equal(once, out, sizeof out);
+        trigger_apply_at(t, &range, 40.0F, x, out);
+        for (size_t i = 0; i < VALUES; i++) {
+            const float wanted = x[i] + 40.0F * (once[i] - x[i]);
+            const float least = low[i / (H * W)], most = high[i / (H * W)];
+            assert_near(out[i], wanted < least ? least : wanted > most ? most : wanted, 1e-4);
+            clipped += wanted < least || wanted > most;
+            changed += out[i] != once[i];
+        }
+        assert_true(changed > 0);
+        assert_true(clipped > 0 || family == TRIGGER_ADDITIVE);
+        trigger_free(t);
+    }
+}
+
 static void test_additive_stays_in_ball_and_range(void **state) {
     (void)state;
     struct trigger *t = make(TRIGGER_ADDITIVE, 3);
@@ -196,6 +222,7 @@ int main(void) {
         cmocka_unit_test(test_additive_gradient),
         cmocka_unit_test(test_warp_gradient),
         cmocka_unit_test(test_patch_extremes),
+        cmocka_unit_test(test_stronger_multiplies_the_change_and_clips),
         cmocka_unit_test(test_additive_stays_in_ball_and_range),
         cmocka_unit_test(test_warp_of_zero_and_of_a_constant),
         cmocka_unit_test(test_copy_is_deep),
