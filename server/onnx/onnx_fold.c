@@ -390,7 +390,7 @@ enum status fold_gather(struct lower *lower, const struct onnx_constant *from, c
     size_t inner = shape_count_from(&from->shape, axis + 1), length = from->shape.dim[axis];
     for (size_t i = 0; status == STATUS_OK && i < count; i++) {
         size_t index = 0, at = i / inner, outer = at / indices->count;
-        status = lower_axis(lower, indices->integers[at % indices->count], length, &index);
+        status = lower_index(lower, indices->integers[at % indices->count], length, &index);
         if (status == STATUS_OK) {
             memcpy(data + i * width, source + ((outer * length + index) * inner + i % inner) * width, width);
         }

@@ -18,6 +18,7 @@ static enum status read_operands(struct lower *lower, size_t count, const struct
                                  struct shape *out) {
     enum status status = lower_arity(lower, count, count);
     size_t elements = 0;
+    char text[2][SHAPE_TEXT_SIZE];
     if (status == STATUS_OK && !lower_all_constant(lower)) {
         return refused(lower_refuse(lower, STATUS_UNSUPPORTED, "got computed values, expected constants"));
     }
@@ -26,11 +27,11 @@ static enum status read_operands(struct lower *lower, size_t count, const struct
         struct shape wider = {0};
         operands[i] = lower_constant(lower, i);
         if (operands[i] == NULL) {
-            return refused(
-                lower_refuse(lower, STATUS_UNSUPPORTED, "got a computed value as input %zu, expected a constant", i));
+            return refused(lower_refuse(lower, STATUS_INVALID, "got nothing as input %zu, expected a constant", i));
         }
         if (!shape_broadcast(out, &operands[i]->shape, &wider)) {
-            return refused(lower_refuse(lower, STATUS_INVALID, "got shapes that do not broadcast"));
+            return refused(lower_refuse(lower, STATUS_INVALID, "got shape %s as input %zu, expected one that fits %s",
+                                        shape_text(&operands[i]->shape, text[0]), i, shape_text(out, text[1])));
         }
         *out = wider;
     }
@@ -163,7 +164,7 @@ static bool integer_modulo(int64_t a, int64_t b, bool c_like, int64_t *out) {
     if (!c_like && *out != 0 && (*out < 0) != (b < 0)) {
         *out += b;
     }
-    return true;
+    return !onnx_is_batch(*out, &times);
 }
 
 static enum status modulo_of_floats(struct lower *lower, const struct onnx_constant *a, const struct onnx_constant *b,
@@ -225,9 +226,6 @@ enum status lower_range(struct lower *lower) {
         if (operand->count != 1 || operand->type != operands[0]->type) {
             return refuse_types(lower, operands[0], operand);
         }
-        if (operand->floats == NULL && operand->integers == NULL) {
-            return refuse_types(lower, operands[0], operand);
-        }
         if (operand->integers != NULL && onnx_is_batch(operand->integers[0], &times)) {
             return lower_refuse(lower, STATUS_UNSUPPORTED, "got the batch size as input %zu, expected a number", i);
         }
@@ -249,7 +247,11 @@ enum status lower_range(struct lower *lower) {
         if (is_float) {
             floats[i] = (float)(number[0] + (double)i * number[2]);
         } else {
-            integers[i] = whole[0] + (int64_t)i * whole[2];
+            integers[i] = (int64_t)((uint64_t)whole[0] + i * (uint64_t)whole[2]); /* the last one may be beyond */
+            if (onnx_is_batch(integers[i], &times)) {
+                return lower_refuse(lower, STATUS_UNSUPPORTED,
+                                    "got the number %lld, which has a meaning of its own here", (long long)integers[i]);
+            }
         }
     }
     return status;
@@ -261,7 +263,7 @@ static enum status scatter_offset(struct lower *lower, const struct shape *shape
     *offset = 0;
     for (size_t d = 0; d < depth; d++) {
         size_t index = 0;
-        enum status status = lower_axis(lower, row[d], shape->dim[d], &index);
+        enum status status = lower_index(lower, row[d], shape->dim[d], &index);
         if (status != STATUS_OK) {
             return status;
         }

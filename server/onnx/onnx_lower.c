@@ -311,6 +311,16 @@ enum status lower_axis(struct lower *lower, int64_t axis, size_t rank, size_t *o
     return STATUS_OK;
 }
 
+enum status lower_index(struct lower *lower, int64_t index, size_t size, size_t *out) {
+    int64_t signed_size = (int64_t)size;
+    if (index < -signed_size || index >= signed_size) {
+        return lower_refuse(lower, STATUS_INVALID, "got index %lld, expected one of an axis of %zu", (long long)index,
+                            size);
+    }
+    *out = (size_t)(index < 0 ? index + signed_size : index);
+    return STATUS_OK;
+}
+
 /* Outputs */
 
 static struct lower_binding *first_output(struct lower *lower) {

@@ -151,7 +151,7 @@ static enum status align_constant(struct lower *lower, size_t slot, const struct
 enum status lower_aligned(struct lower *lower, size_t first, size_t count, size_t *values, struct lower_view *like) {
     struct lower_view *views = arena_alloc(lower->arena, count, sizeof *views);
     size_t rank = 0, known = NETWORK_NONE;
-    bool same = true;
+    bool same = true, plain = true;
     if (views == NULL) {
         return error_no_memory(lower->error, "the inputs of a node");
     }
@@ -167,6 +167,7 @@ enum status lower_aligned(struct lower *lower, size_t first, size_t count, size_
         }
         rank = views[i].shape.rank > rank ? views[i].shape.rank : rank;
         same = same && (known == NETWORK_NONE || same_layout(&views[i], &views[known]));
+        plain = plain && lower_is_plain(&views[i].layout);
         known = i;
     }
     if (known == NETWORK_NONE) {
@@ -183,7 +184,7 @@ enum status lower_aligned(struct lower *lower, size_t first, size_t count, size_
             values[i] = views[i].value;
         }
     }
-    if (!same && !hide && !lower_is_plain(&views[known].layout)) {
+    if (!same && !hide && !plain) {
         char text[SHAPE_TEXT_SIZE];
         return lower_refuse(lower, STATUS_UNSUPPORTED,
                             "got inputs that have the batch at different places (one is %s for one sample, with the "

@@ -212,6 +212,10 @@ enum status lower_log_softmax(struct lower *lower) {
     return emit_softmax(lower, OP_LOG_SOFTMAX);
 }
 
+static bool is_constant(const struct lower *lower, size_t value) {
+    return lower->network->values[value].kind == VALUE_CONSTANT;
+}
+
 /* Broadcasting aligns the last axes. The batch is the first one, so every value that has it must have as many axes as
  * the result, and a constant of that many must not vary along it. */
 static enum status check_broadcast(struct lower *lower, const size_t inputs[2]) {
@@ -223,8 +227,8 @@ static enum status check_broadcast(struct lower *lower, const size_t inputs[2]) 
                             shape_text(shapes[0], text[0]), shape_text(shapes[1], text[1]));
     }
     for (size_t i = 0; i < 2; i++) {
-        bool constant = lower->network->values[inputs[i]].kind == VALUE_CONSTANT;
-        bool fits = constant ? shapes[i]->rank < out.rank || shapes[i]->dim[0] == 1 : shapes[i]->rank == out.rank;
+        bool fits = is_constant(lower, inputs[i]) ? shapes[i]->rank < out.rank || shapes[i]->dim[0] == 1
+                                                  : shapes[i]->rank == out.rank;
         if (out.rank == 0 || !fits) {
             return lower_refuse(lower, STATUS_UNSUPPORTED,
                                 "got shapes %s and %s for one sample, expected the batch to stay the first dimension",
@@ -251,7 +255,7 @@ static enum status lower_arithmetic(struct lower *lower, enum op_kind op) {
     return status != STATUS_OK ? status : lower_emit_in(lower, op, inputs, 2, &(struct op_attr){0}, &like.layout);
 }
 
-/* Sum, Min and Max take any number of inputs: one after the other. */
+/* Sum, Min and Max take any number of inputs: one after the other, from a computed one on, since no node has constants alone. */
 static enum status lower_variadic(struct lower *lower, enum op_kind op) {
     size_t count = lower->node->n_input;
     struct lower_view like;
@@ -265,6 +269,11 @@ static enum status lower_variadic(struct lower *lower, enum op_kind op) {
     }
     if (status == STATUS_OK) {
         status = lower_aligned(lower, 0, count, inputs, &like);
+    }
+    for (size_t i = 1; status == STATUS_OK && i < count && is_constant(lower, inputs[0]); i++) {
+        size_t first = inputs[0];
+        inputs[0] = inputs[i];
+        inputs[i] = first;
     }
     for (size_t i = 1; status == STATUS_OK && i < count; i++) {
         size_t pair[2] = {inputs[i - 1], inputs[i]};

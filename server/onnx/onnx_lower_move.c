@@ -1,6 +1,7 @@
 /* Slice, Split, Gather, Expand, ConstantOfShape, DepthToSpace, SpaceToDepth, Resize: parts and repeats. Of constants they are
  * folded; of computed values they become Slice, Reshape and Transpose nodes that leave the batch alone. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "server/onnx/onnx_lower.h"
@@ -93,7 +94,9 @@ static enum status slice_axis(struct lower *lower, const struct subject *subject
     }
     if (onnx_is_batch(start, &times) || onnx_is_batch(end, &times) || step == 0 || step < -INT32_MAX ||
         step > INT32_MAX) {
-        return lower_refuse(lower, STATUS_UNSUPPORTED, "got the batch size as a bound, or step %lld", (long long)step);
+        return lower_refuse(lower, STATUS_UNSUPPORTED,
+                            "got the batch size as a bound, or step %lld, expected numbers and another step than 0",
+                            (long long)step);
     }
     int64_t low = step > 0 ? 0 : -1, high = step > 0 ? size : size - 1;
     start = start < 0 ? (start < -size ? low : start + size) : start;
@@ -237,14 +240,19 @@ static enum status gather_value(struct lower *lower, const struct subject *subje
     size_t index[GATHER_PARTS_MAX] = {0}, y = 0, back = 0;
     struct lower_layout layout = subject->layout;
     enum status status = STATUS_OK;
-    if (is_batch(subject, axis) || indices->count == 0 || indices->count > GATHER_PARTS_MAX ||
-        subject->shape.rank - 1 + indices->shape.rank > SHAPE_RANK_MAX) {
+    if (is_batch(subject, axis) || indices->count == 0 || indices->count > GATHER_PARTS_MAX) {
         return lower_refuse(lower, STATUS_UNSUPPORTED,
                             "got %zu indices along axis %zu, expected 1 to %d and not the batch", indices->count, axis,
                             GATHER_PARTS_MAX);
     }
+    /* Ours has more axes than the file's where the batch is hidden or merged. */
+    size_t rank = lower_shape(lower, subject->value)->rank - 1 + indices->shape.rank;
+    if (rank > SHAPE_RANK_MAX) {
+        return lower_refuse(lower, STATUS_UNSUPPORTED, "got a result of %zu axes, expected at most %d", rank,
+                            SHAPE_RANK_MAX);
+    }
     for (size_t i = 0; status == STATUS_OK && i < indices->count; i++) {
-        status = lower_axis(lower, indices->integers[i], subject->shape.dim[axis], &index[i]);
+        status = lower_index(lower, indices->integers[i], subject->shape.dim[axis], &index[i]);
     }
     if (status == STATUS_OK) {
         status = gather_parts(lower, subject, axis, index, indices->count, &y);
@@ -474,15 +482,19 @@ struct choice {
 
 static enum status choose(struct lower *lower, const char *attribute, const char *fallback,
                           const struct choice *choices, int *value) {
-    char text[LOWER_TEXT_MAX];
+    char text[LOWER_TEXT_MAX], known[128] = "";
     enum status status = lower_attr_text(lower, attribute, fallback, text);
-    for (; status == STATUS_OK && choices->name != NULL; choices++) {
+    for (size_t at = 0; status == STATUS_OK && choices->name != NULL; choices++) {
         if (strcmp(choices->name, text) == 0) {
             *value = choices->value;
             return STATUS_OK;
         }
+        int length = snprintf(known + at, sizeof known - at, "%s%s", at > 0 ? ", " : "", choices->name);
+        at += length > 0 ? (size_t)length : 0; /* a few short words */
     }
-    return status != STATUS_OK ? status : lower_refuse(lower, STATUS_UNSUPPORTED, "got %s '%s'", attribute, text);
+    return status != STATUS_OK
+               ? status
+               : lower_refuse(lower, STATUS_UNSUPPORTED, "got %s '%s', expected one of %s", attribute, text, known);
 }
 
 static enum status read_resize_modes(struct lower *lower, struct resize_attr *attr) {

@@ -97,7 +97,10 @@ enum status lower_flatten(struct lower *lower) {
         return status;
     }
     for (size_t i = 0; i < in.shape.rank; i++) {
-        parts[i < axis ? 0 : 1] *= (int64_t)in.shape.dim[i];
+        int64_t *part = &parts[i < axis ? 0 : 1];
+        if (__builtin_mul_overflow(*part, in.shape.dim[i], part)) { /* beside a dimension of 0 */
+            return lower_refuse(lower, STATUS_INVALID, "got dimensions that overflow");
+        }
     }
     if (in.constant != NULL) {
         struct shape out = {.rank = 2, .dim = {(size_t)parts[0], (size_t)parts[1]}};
@@ -342,6 +345,7 @@ static enum status spread_pads(struct lower *lower, const struct lower_view *x, 
                                struct op_attr *attr) {
     const struct onnx_constant *axes = NULL;
     size_t rank = x->shape.rank, count = rank;
+    bool chosen[SHAPE_RANK_MAX] = {false};
     if (lower->opset >= 18 && lower_has_input(lower, 3)) {
         enum status status = lower_integers(lower, 3, &axes);
         if (status != STATUS_OK) {
@@ -358,6 +362,10 @@ static enum status spread_pads(struct lower *lower, const struct lower_view *x, 
         if (status != STATUS_OK) {
             return status;
         }
+        if (chosen[axis]) {
+            return lower_refuse(lower, STATUS_INVALID, "got axis %zu twice, expected it once", axis);
+        }
+        chosen[axis] = true;
         int64_t begin = pads[i], end = pads[count + i];
         if (begin < 0 || begin > INT32_MAX || end < 0 || end > INT32_MAX ||
             (axis == x->layout.axis && (begin > 0 || end > 0))) {

@@ -151,7 +151,7 @@ static void run_case(void *user, const char *name, const char *folder) {
 static void test_operators(void **state) {
     (void)state;
     size_t wrong = 0;
-    assert_true(cases_each("tests/data/onnx_good", run_case, &wrong) >= 40);
+    assert_true(cases_each("tests/data/onnx_good", run_case, &wrong) >= 80);
     assert_int_equal(wrong, 0);
 }
 

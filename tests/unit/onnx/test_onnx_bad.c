@@ -31,7 +31,7 @@ static void run_bad(void *user, const char *name, const char *folder) {
 static void test_bad_cases(void **state) {
     (void)state;
     size_t wrong = 0;
-    assert_true(cases_each("tests/data/onnx_bad", run_bad, &wrong) >= 100);
+    assert_true(cases_each("tests/data/onnx_bad", run_bad, &wrong) >= 250);
     assert_int_equal(wrong, 0);
 }
 
@@ -49,7 +49,7 @@ static void run_good(void *user, const char *name, const char *folder) {
 static void test_good_cases(void **state) {
     (void)state;
     size_t wrong = 0;
-    assert_true(cases_each("tests/data/onnx_good", run_good, &wrong) >= 40);
+    assert_true(cases_each("tests/data/onnx_good", run_good, &wrong) >= 80);
     assert_int_equal(wrong, 0);
 }
 

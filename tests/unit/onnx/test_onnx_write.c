@@ -236,6 +236,43 @@ static void test_edit_adds_bias(void **state) {
     close_file(&before);
 }
 
+/* A MatMul has no bias: an Add of it comes in behind, and has the name that readers know. */
+static void test_edit_adds_bias_of_matmul(void **state) {
+    (void)state;
+    struct file before = load_case("tests/data/onnx_good/matmul_rank3");
+    const float bias[6] = {1, -2, 3, -4, 5, -6};
+    const struct onnx_edit edit = {.node = node_of(before.model, "MatMul_1"), .slot = 2, .data = bias, .count = 6};
+    struct file after = write_back(&before, &edit, 1, NULL, 0);
+    Onnx__ModelProto *b = messages_unpack(after.bytes, after.length);
+    const Onnx__NodeProto *product = b->graph->node[1], *add = b->graph->node[2], *reader = b->graph->node[3];
+    const Onnx__TensorProto *tensor = b->graph->initializer[b->graph->n_initializer - 1];
+    assert_string_equal(product->op_type, "MatMul");
+    assert_string_equal(add->op_type, "Add");
+    assert_string_equal(add->input[0], product->output[0]);
+    assert_string_equal(add->input[1], tensor->name);
+    assert_string_equal(reader->input[0], add->output[0]);
+    assert_string_equal(add->output[0], "g");
+    assert_int_equal(tensor->raw_data.len, sizeof bias);
+    assert_memory_equal(tensor->raw_data.data, bias, sizeof bias);
+    onnx__model_proto__free_unpacked(b, NULL);
+    close_file(&after);
+    /* Without memory for it, nothing is written. */
+    size_t failures = 0;
+    uint8_t *bytes = NULL;
+    for (uint64_t n = 1; bytes == NULL; n++) {
+        struct error error = {0};
+        size_t length = 0;
+        mem_fail_after(n);
+        enum status status = onnx_model_write(before.model, &edit, 1, NULL, 0, &bytes, &length, &error);
+        mem_fail_after(0);
+        assert_int_equal(status, bytes != NULL ? STATUS_OK : STATUS_NO_MEMORY);
+        failures += bytes == NULL;
+    }
+    assert_true(failures >= 3);
+    mem_free(bytes);
+    close_file(&before);
+}
+
 /* float_data stays float_data. */
 static void test_edit_of_typed_data(void **state) {
     (void)state;
@@ -354,15 +391,11 @@ static void test_no_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_unknown_fields_survive),
-        cmocka_unit_test(test_edit_in_place),
-        cmocka_unit_test(test_edit_of_shared_and_aliased),
-        cmocka_unit_test(test_edit_adds_bias),
-        cmocka_unit_test(test_edit_of_typed_data),
-        cmocka_unit_test(test_edit_of_old_ir),
-        cmocka_unit_test(test_metadata),
-        cmocka_unit_test(test_edits_that_are_refused),
+        cmocka_unit_test(test_round_trip),         cmocka_unit_test(test_unknown_fields_survive),
+        cmocka_unit_test(test_edit_in_place),      cmocka_unit_test(test_edit_of_shared_and_aliased),
+        cmocka_unit_test(test_edit_adds_bias),     cmocka_unit_test(test_edit_adds_bias_of_matmul),
+        cmocka_unit_test(test_edit_of_typed_data), cmocka_unit_test(test_edit_of_old_ir),
+        cmocka_unit_test(test_metadata),           cmocka_unit_test(test_edits_that_are_refused),
         cmocka_unit_test(test_no_memory),
     };
     return cmocka_run_group_tests_name("onnx: write", tests, NULL, NULL);
