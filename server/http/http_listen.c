@@ -111,6 +111,10 @@ enum status http_listener_start(struct http_server *server, int socket, const ch
     const union MHD_DaemonInfo *info;
 
     if (server->listener_count == HTTP_LISTENERS_MAX) {
+        (void)close(socket);
+        if (unix_path[0] != '\0') {
+            (void)unlink(unix_path);
+        }
         return error_set(error, STATUS_LIMIT, NULL, "failed to listen: got more than %d addresses", HTTP_LISTENERS_MAX);
     }
     listener = &server->listeners[server->listener_count];

@@ -10,10 +10,6 @@
 #include "common/json_read.h"
 #include "server/http/http_internal.h"
 
-const char *http_request_id(const struct http_request *request) {
-    return request->id;
-}
-
 const char *http_request_path(const struct http_request *request) {
     return request->uri.path;
 }

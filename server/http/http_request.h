@@ -17,7 +17,6 @@
 
 /* --- what was asked; strings live as long as the request --- */
 
-const char *http_request_id(const struct http_request *request);
 const char *http_request_path(const struct http_request *request);
 /* A {name} of the route's path; NULL if the route has none of this name. */
 const char *http_request_param(const struct http_request *request, const char *name);

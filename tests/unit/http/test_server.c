@@ -205,6 +205,39 @@ static void test_refused_early(void **state) {
     (void)close(fd);
 }
 
+/* Several at once, ended in another order than they came in, the last one by the server's end. */
+static void test_refused_together(void **state) {
+    static const char head[] = "POST /upload HTTP/1.1\r\nHost: a\r\nContent-Length: 8388608\r\n\r\n";
+    static const size_t order[] = {1, 3, 2};
+    struct world *world = *state;
+    int fds[4];
+    char answer[1024];
+
+    for (size_t i = 0; i < 4; i++) {
+        fds[i] = live_connect(&world->live);
+        assert_int_equal(send(fds[i], head, sizeof(head) - 1, MSG_NOSIGNAL), sizeof(head) - 1);
+        const ssize_t got = recv(fds[i], answer, sizeof(answer) - 1, 0);
+        assert_true(got > 0);
+        answer[got] = '\0';
+        assert_int_equal(live_code(answer), 413);
+        while (recv(fds[i], answer, sizeof(answer), 0) > 0) { /* until the server is done with it */
+        }
+        assert_int_equal(send(fds[i], head, sizeof(head), MSG_NOSIGNAL), sizeof(head)); /* it still takes what comes */
+    }
+    for (size_t i = 0; i < 3; i++) {
+        (void)close(fds[order[i]]);
+        assert_int_equal(live_code(live_ask(&world->live, "GET /hello HTTP/1.1\r\n" CLOSE "\r\n")), 200);
+    }
+    live_stop(&world->live);
+    double end = clock_seconds() + 5.0; /* nobody is there any more, which the client soon hears */
+    while (send(fds[0], head, sizeof(head), MSG_NOSIGNAL) > 0) {
+        assert_true(clock_seconds() < end);
+        (void)usleep(10000);
+    }
+    (void)close(fds[0]);
+    scratch_remove(&world->scratch);
+}
+
 static void wait_for_closed(struct world *world, int count) {
     double end = clock_seconds() + 5.0;
 
@@ -349,6 +382,7 @@ int main(void) {
         LIVE(test_upload),
         LIVE(test_upload_over_limit_in_chunks),
         LIVE(test_refused_early),
+        cmocka_unit_test_setup(test_refused_together, world_setup),
         LIVE(test_broken_upload),
         LIVE(test_slow_drip),
         LIVE(test_half_closed),
