@@ -248,10 +248,6 @@ enum status lower_weight(struct lower *lower, size_t slot, size_t *value) {
     return STATUS_OK;
 }
 
-enum status lower_operand(struct lower *lower, size_t slot, size_t *value) {
-    return lower_constant(lower, slot) != NULL ? lower_weight(lower, slot, value) : lower_value(lower, slot, value);
-}
-
 enum status lower_integers(struct lower *lower, size_t slot, const struct onnx_constant **integers) {
     const struct onnx_constant *constant = lower_constant(lower, slot);
     if (constant == NULL) {

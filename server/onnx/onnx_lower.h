@@ -101,8 +101,6 @@ bool lower_all_constant(const struct lower *lower);
 enum status lower_value(struct lower *lower, size_t slot, size_t *value);
 /* A constant of float32 as a value of the network. */
 enum status lower_weight(struct lower *lower, size_t slot, size_t *value);
-/* Either of them. */
-enum status lower_operand(struct lower *lower, size_t slot, size_t *value);
 /* The integers (rank 0 or 1) of a constant input. */
 enum status lower_integers(struct lower *lower, size_t slot, const struct onnx_constant **integers);
 /* One float of a constant input, or `fallback` if the slot is empty. */
