@@ -200,8 +200,12 @@ static void a_busy_database_is_waited_for(void **state) {
     assert_int_equal(sqlite3_exec(other, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
     enum status status = upload(f->store, "while it is busy", id);
     assert_true(status == STATUS_UNAVAILABLE || status == STATUS_IO);
+    assert_int_equal(store_check_ready(f->store, 0, &error), STATUS_UNAVAILABLE);
+    assert_string_equal(error.where, "database");
+    error_clear(&error);
     assert_int_equal(sqlite3_exec(other, "COMMIT", NULL, NULL, NULL), SQLITE_OK);
     assert_int_equal(sqlite3_close(other), SQLITE_OK);
+    assert_ok(store_check_ready(f->store, 0, &error), &error); /* which tries a write */
     assert_int_equal(upload(f->store, "while it is busy", id), STATUS_OK);
     assert_holds(f->store, id, "while it is busy");
 }
