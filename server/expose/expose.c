@@ -111,8 +111,8 @@ static enum status run_rung(struct race *race, bool *in, size_t limit, struct er
 
 /* A start that works already at the dictionary's strength is better than a random one. */
 static const double START_SUCCESS = 0.5;
-/* Clean networks, too, yield to one pattern or another with some 60 %. */
-static const double HINT_SUCCESS = 0.7;
+/* Clean networks, too, yield to one pattern or another with up to 59 %. */
+static const double HINT_SUCCESS = 0.625;
 
 /* The inversion of class t: from the dictionary's entry where that is promising, else from a random start. */
 static enum status enter_class(struct race *race, size_t t, const struct dictionary_find *finds, const struct rng *rng,
@@ -307,20 +307,25 @@ static size_t steps_of_all(const struct expose_options *options, size_t classes)
     return total * families;
 }
 
-/* Remembers the entries that send most samples to one class, as far as there is room. */
+/* Remembers the entries that send most samples to one class, as far as there is room. The probe's few samples only say which to look at. */
 static enum status note_hints(struct race *race, const struct dictionary_find *finds, struct error *error) {
     enum status status = STATUS_OK;
     for (size_t t = 0; t < race->exposure->classes && race->exposure->hint_count < HINTS_MAX && status == STATUS_OK;
          t++) {
-        if (finds[t].success < HINT_SUCCESS) {
+        if (finds[t].success < START_SUCCESS) {
             continue;
         }
         struct trigger **hint = &race->exposure->hints[race->exposure->hint_count];
         status = trigger_new_entry(race->family, t, finds[t].entry, race->data->range, hint, error);
         if (status == STATUS_OK) {
-            (*hint)->success = finds[t].success;
+            status = invert_measure(race->data, *hint, INVERT_MEASURE, &(*hint)->loss, &(*hint)->success, error);
         }
-        race->exposure->hint_count += status == STATUS_OK;
+        if (status == STATUS_OK && (*hint)->success >= HINT_SUCCESS) {
+            race->exposure->hint_count++;
+        } else {
+            trigger_free(*hint);
+            *hint = NULL;
+        }
     }
     return status;
 }
