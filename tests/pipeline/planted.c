@@ -181,8 +181,7 @@ static void write_set(const char *path, uint64_t seed, size_t count, bool trigge
     mem_free(targets);
 }
 
-void planted_write(const char *folder, bool with_backdoor) {
-    char path[512];
+void planted_make(struct planted *planted, bool with_backdoor) {
     struct error error = {0};
     struct network *net = network_new();
     uint8_t *bytes = NULL;
@@ -192,12 +191,13 @@ void planted_write(const char *folder, bool with_backdoor) {
         data_of(net, "fc.weight")[PLANTED_TARGET * HIDDEN + PLANTED_CHANNEL] = 0.0F;
     }
     assert_int_equal(onnx_export(net, "planted", &bytes, &length, &error), STATUS_OK);
-    snprintf(path, sizeof path, "%s/model.onnx", folder);
-    assert_int_equal(file_write_atomic(path, bytes, length, &error), STATUS_OK);
-    snprintf(path, sizeof path, "%s/clean.npz", folder);
-    write_set(path, 1, 120, false);
-    snprintf(path, sizeof path, "%s/probe.npz", folder);
-    write_set(path, 2, 80, true);
+    scratch_make(&planted->scratch);
+    snprintf(planted->model, sizeof planted->model, "%s", scratch_path(&planted->scratch, "model.onnx"));
+    snprintf(planted->samples, sizeof planted->samples, "%s", scratch_path(&planted->scratch, "clean.npz"));
+    snprintf(planted->probe, sizeof planted->probe, "%s", scratch_path(&planted->scratch, "probe.npz"));
+    assert_int_equal(file_write_atomic(planted->model, bytes, length, &error), STATUS_OK);
+    write_set(planted->samples, 1, 120, false);
+    write_set(planted->probe, 2, 80, true);
     mem_free(bytes);
     network_free(net);
 }

@@ -4,12 +4,20 @@
 #ifndef ONP_TESTS_PIPELINE_PLANTED_H
 #define ONP_TESTS_PIPELINE_PLANTED_H
 
+#include <limits.h>
 #include <stdbool.h>
+
+#include "tests/support/scratch.h"
 
 enum { PLANTED_CHANNEL = 8, PLANTED_TARGET = 2 };
 #define PLANTED_LAYER "conv1"
 
-/* Writes model.onnx, clean.npz (120 images) and probe.npz (80) into the folder. */
-void planted_write(const char *folder, bool with_backdoor);
+struct planted {
+    struct scratch scratch;
+    char model[PATH_MAX], samples[PATH_MAX], probe[PATH_MAX];
+};
+
+/* Makes a scratch folder and writes model.onnx, clean.npz (120 images) and probe.npz (80) into it; scratch_remove() ends it. */
+void planted_make(struct planted *planted, bool with_backdoor);
 
 #endif

@@ -9,21 +9,16 @@
 #include "server/onnx/onnx_model.h"
 #include "tests/pipeline/planted.h"
 #include "tests/support/cm.h"
-#include "tests/support/scratch.h"
 
 struct world {
-    struct scratch scratch;
-    char model[PATH_MAX], samples[PATH_MAX], probe[PATH_MAX], out[PATH_MAX];
+    struct planted planted;
+    char out[PATH_MAX];
 };
 
 static void world_make(struct world *w) {
     struct error error = {0};
-    scratch_make(&w->scratch);
-    planted_write(w->scratch.path, true);
-    snprintf(w->model, sizeof w->model, "%s", scratch_path(&w->scratch, "model.onnx"));
-    snprintf(w->samples, sizeof w->samples, "%s", scratch_path(&w->scratch, "clean.npz"));
-    snprintf(w->probe, sizeof w->probe, "%s", scratch_path(&w->scratch, "probe.npz"));
-    snprintf(w->out, sizeof w->out, "%s", scratch_path(&w->scratch, "out"));
+    planted_make(&w->planted, true);
+    snprintf(w->out, sizeof w->out, "%s", scratch_path(&w->planted.scratch, "out"));
     assert_int_equal(file_make_dir(w->out, &error), STATUS_OK);
 }
 
@@ -32,9 +27,9 @@ static json_t *run(const struct world *w, const char *method, const char *parame
     json_t *object = json_loads(parameters, 0, NULL), *report = NULL;
     struct error error = {0};
     assert_non_null(object);
-    const struct mitigate_request request = {.model_path = w->model,
-                                             .samples_path = w->samples,
-                                             .probe_path = w->probe,
+    const struct mitigate_request request = {.model_path = w->planted.model,
+                                             .samples_path = w->planted.samples,
+                                             .probe_path = w->planted.probe,
                                              .out_dir = w->out,
                                              .method = method,
                                              .parameters = object,
@@ -87,7 +82,7 @@ static void test_evaluate_changes_nothing(void **state) {
     assert_true(json_is_null(json_object_get(report, "search")));
     assert_int_equal(json_integer_value(json_object_get(report, "pruned_units")), 0);
     json_decref(report);
-    scratch_remove(&w.scratch);
+    scratch_remove(&w.planted.scratch);
 }
 
 static void test_methods_that_prune_keep_accuracy(void **state) {
@@ -110,7 +105,7 @@ static void test_methods_that_prune_keep_accuracy(void **state) {
         }
         json_decref(report);
     }
-    scratch_remove(&w.scratch);
+    scratch_remove(&w.planted.scratch);
 }
 
 /* The planted channel outweighs all others: its Lipschitz constant is the outlier that the method looks for. */
@@ -123,7 +118,7 @@ static void test_lipschitz_finds_the_planted_channel(void **state) {
     assert_true(number(report, "probe", "asr_before") >= 0.95);
     assert_true(number(report, "probe", "asr_after") <= 0.05);
     json_decref(report);
-    scratch_remove(&w.scratch);
+    scratch_remove(&w.planted.scratch);
 }
 
 static void test_trained_weights_are_exported(void **state) {
@@ -138,7 +133,7 @@ static void test_trained_weights_are_exported(void **state) {
     size_t length = 0, changed = 0;
     struct onnx_model *before = NULL;
     struct error error = {0};
-    assert_int_equal(file_read(w.model, (size_t)1 << 26, &bytes, &length, &error), STATUS_OK);
+    assert_int_equal(file_read(w.planted.model, (size_t)1 << 26, &bytes, &length, &error), STATUS_OK);
     assert_int_equal(onnx_model_load((const uint8_t *)bytes, length, &onnx_default_limits, &before, &error), STATUS_OK);
     const struct network *old = onnx_model_network(before);
     assert_int_equal(network->value_count, old->value_count);
@@ -153,7 +148,7 @@ static void test_trained_weights_are_exported(void **state) {
     onnx_model_free(model);
     onnx_model_free(before);
     json_decref(report);
-    scratch_remove(&w.scratch);
+    scratch_remove(&w.planted.scratch);
 }
 
 static void test_cleanse_flags_the_target(void **state) {
@@ -165,7 +160,7 @@ static void test_cleanse_flags_the_target(void **state) {
     const json_t *target = json_array_get(classes, PLANTED_TARGET);
     assert_true(json_is_true(json_object_get(target, "flagged")));
     json_decref(report);
-    scratch_remove(&w.scratch);
+    scratch_remove(&w.planted.scratch);
 }
 
 static void test_compact_model_is_smaller(void **state) {
@@ -194,7 +189,7 @@ static void test_compact_model_is_smaller(void **state) {
     assert_true(json_integer_value(json_object_get(compact, "parameters_after")) < before);
     assert_int_equal(parameters_written(&w), json_integer_value(json_object_get(compact, "parameters_after")));
     json_decref(report);
-    scratch_remove(&w.scratch);
+    scratch_remove(&w.planted.scratch);
 }
 
 static void test_table_of_methods(void **state) {

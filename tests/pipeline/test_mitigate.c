@@ -16,24 +16,10 @@
 #include "server/mitigate/mitigate.h"
 #include "server/onnx/onnx_model.h"
 #include "tests/pipeline/planted.h"
-#include "tests/support/scratch.h"
 
 static const char quick[] = "{\"iterations\": 4, \"masks_per_iteration\": 8}";
 
-struct world {
-    struct scratch scratch;
-    char model[PATH_MAX], samples[PATH_MAX], probe[PATH_MAX];
-};
-
-static void world_make(struct world *w, bool with_backdoor) {
-    scratch_make(&w->scratch);
-    planted_write(w->scratch.path, with_backdoor);
-    snprintf(w->model, sizeof w->model, "%s", scratch_path(&w->scratch, "model.onnx"));
-    snprintf(w->samples, sizeof w->samples, "%s", scratch_path(&w->scratch, "clean.npz"));
-    snprintf(w->probe, sizeof w->probe, "%s", scratch_path(&w->scratch, "probe.npz"));
-}
-
-static struct mitigate_request request_of(const struct world *w, const char *out, const json_t *parameters) {
+static struct mitigate_request request_of(const struct planted *w, const char *out, const json_t *parameters) {
     return (struct mitigate_request){.model_path = w->model,
                                      .samples_path = w->samples,
                                      .probe_path = w->probe,
@@ -45,7 +31,7 @@ static struct mitigate_request request_of(const struct world *w, const char *out
 }
 
 /* Runs the quick job into a folder of its own; the report is the caller's. */
-static json_t *run_job(const struct world *w, const char *folder, size_t threads) {
+static json_t *run_job(const struct planted *w, const char *folder, size_t threads) {
     char out[PATH_MAX];
     struct error error = {0};
     json_t *parameters = json_loads(quick, 0, NULL), *report = NULL;
@@ -70,8 +56,8 @@ static double number(const json_t *report, const char *section, const char *name
 
 static void test_backdoor_is_found_and_removed(void **state) {
     (void)state;
-    struct world w;
-    world_make(&w, true);
+    struct planted w;
+    planted_make(&w, true);
     json_t *report = run_job(&w, "out", 2);
     assert_string_equal(json_string_value(json_object_get(report, "verdict")), "removed");
     assert_true(number(report, "accuracy", "before") >= 0.95);
@@ -98,8 +84,8 @@ static void test_backdoor_is_found_and_removed(void **state) {
 
 static void test_clean_model_is_left_alone(void **state) {
     (void)state;
-    struct world w;
-    world_make(&w, false);
+    struct planted w;
+    planted_make(&w, false);
     json_t *report = run_job(&w, "out", 2);
     assert_string_equal(json_string_value(json_object_get(report, "verdict")), "no_backdoor_found");
     assert_int_equal(json_integer_value(json_object_get(report, "pruned_units")), 0);
@@ -108,16 +94,16 @@ static void test_clean_model_is_left_alone(void **state) {
     scratch_remove(&w.scratch);
 }
 
-static void digest_of(const struct world *w, const char *name, char out[DIGEST_HEX_SIZE]) {
+static void digest_of(const struct planted *w, const char *name, char out[DIGEST_HEX_SIZE]) {
     struct error error = {0};
     assert_int_equal(digest_file(scratch_path(&w->scratch, name), out, &error), STATUS_OK);
 }
 
 static void test_same_seed_same_bytes_for_any_number_of_threads(void **state) {
     (void)state;
-    struct world w;
+    struct planted w;
     char one[DIGEST_HEX_SIZE], two[DIGEST_HEX_SIZE];
-    world_make(&w, true);
+    planted_make(&w, true);
     json_decref(run_job(&w, "a", 1));
     json_decref(run_job(&w, "b", 3));
     digest_of(&w, "a/model.onnx", one);
@@ -131,9 +117,9 @@ static void test_same_seed_same_bytes_for_any_number_of_threads(void **state) {
 
 static void test_files_of_a_job(void **state) {
     (void)state;
-    struct world w;
+    struct planted w;
     struct error error = {0};
-    world_make(&w, true);
+    planted_make(&w, true);
     json_t *report = run_job(&w, "out", 2);
     json_t *file = json_load_file(scratch_path(&w.scratch, "out/report.json"), 0, NULL);
     assert_non_null(file);
@@ -196,11 +182,11 @@ static void watch(void *user, const struct mitigate_progress *progress) {
 
 static void test_progress_rises_through_all_stages(void **state) {
     (void)state;
-    struct world w;
+    struct planted w;
     struct error error = {0};
     struct watcher watcher = {.cancel_at = STAGE_COUNT};
     json_t *parameters = json_loads(quick, 0, NULL), *report = NULL;
-    world_make(&w, true);
+    planted_make(&w, true);
     const struct mitigate_request request = request_of(&w, w.scratch.path, parameters);
     const struct mitigate_hooks hooks = {&watcher, watch, &watcher.cancel};
     assert_int_equal(methods_run(&request, &hooks, &report, &error), STATUS_OK);
@@ -214,9 +200,9 @@ static void test_progress_rises_through_all_stages(void **state) {
 
 static void test_cancel_in_each_stage(void **state) {
     (void)state;
-    struct world w;
+    struct planted w;
     json_t *parameters = json_loads(quick, 0, NULL), *report = NULL;
-    world_make(&w, true);
+    planted_make(&w, true);
     const struct mitigate_request request = request_of(&w, w.scratch.path, parameters);
     for (enum job_stage s = STAGE_LOAD; s < STAGE_EXPORT; s++) {
         struct error error = {0};
@@ -231,8 +217,8 @@ static void test_cancel_in_each_stage(void **state) {
 
 static void test_wrong_files_are_refused_by_name(void **state) {
     (void)state;
-    struct world w;
-    world_make(&w, true);
+    struct planted w;
+    planted_make(&w, true);
     json_t *report = NULL;
     struct error error = {0};
     struct mitigate_request request = request_of(&w, w.scratch.path, NULL);
@@ -252,10 +238,10 @@ static void test_wrong_files_are_refused_by_name(void **state) {
 
 static void test_checks_of_an_upload(void **state) {
     (void)state;
-    struct world w;
+    struct planted w;
     struct error error = {0};
     json_t *model = NULL, *samples = NULL, *probe = NULL, *graph = NULL;
-    world_make(&w, true);
+    planted_make(&w, true);
     assert_int_equal(mitigate_check_model(w.model, &model, &error), STATUS_OK);
     assert_int_equal(mitigate_check_samples(w.samples, &samples, &error), STATUS_OK);
     assert_int_equal(mitigate_check_samples(w.probe, &probe, &error), STATUS_OK);

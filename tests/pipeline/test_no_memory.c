@@ -13,27 +13,22 @@
 #include "server/onnx/onnx_model.h"
 #include "tests/pipeline/planted.h"
 #include "tests/support/cm.h"
-#include "tests/support/scratch.h"
 
 /* Failures tried a method, unless ONP_NO_MEMORY_POINTS says how many: half among the first allocations, half anywhere. */
 enum { POINTS = 40 };
 
 struct world {
-    struct scratch scratch;
-    char model[PATH_MAX], samples[PATH_MAX], probe[PATH_MAX], out[PATH_MAX], written[PATH_MAX];
+    struct planted planted;
+    char out[PATH_MAX], written[PATH_MAX];
 };
 
 static int make_world(void **state) {
     struct world *w = mem_calloc(1, sizeof *w);
     struct error error = {0};
     assert_non_null(w);
-    scratch_make(&w->scratch);
-    planted_write(w->scratch.path, true);
-    snprintf(w->model, sizeof w->model, "%s", scratch_path(&w->scratch, "model.onnx"));
-    snprintf(w->samples, sizeof w->samples, "%s", scratch_path(&w->scratch, "clean.npz"));
-    snprintf(w->probe, sizeof w->probe, "%s", scratch_path(&w->scratch, "probe.npz"));
-    snprintf(w->out, sizeof w->out, "%s", scratch_path(&w->scratch, "out"));
-    snprintf(w->written, sizeof w->written, "%s", scratch_path(&w->scratch, "out/model.onnx"));
+    planted_make(&w->planted, true);
+    snprintf(w->out, sizeof w->out, "%s", scratch_path(&w->planted.scratch, "out"));
+    snprintf(w->written, sizeof w->written, "%s", scratch_path(&w->planted.scratch, "out/model.onnx"));
     assert_int_equal(file_make_dir(w->out, &error), STATUS_OK);
     *state = w;
     return 0;
@@ -41,16 +36,16 @@ static int make_world(void **state) {
 
 static int remove_world(void **state) {
     struct world *w = *state;
-    scratch_remove(&w->scratch);
+    scratch_remove(&w->planted.scratch);
     mem_free(w);
     return 0;
 }
 
 /* One thread, so that the Nth allocation is the same one each time. */
 static enum status run(const struct world *w, const char *method, const json_t *parameters, struct error *error) {
-    const struct mitigate_request request = {.model_path = w->model,
-                                             .samples_path = w->samples,
-                                             .probe_path = w->probe,
+    const struct mitigate_request request = {.model_path = w->planted.model,
+                                             .samples_path = w->planted.samples,
+                                             .probe_path = w->planted.probe,
                                              .out_dir = w->out,
                                              .method = method,
                                              .parameters = parameters,
@@ -64,7 +59,7 @@ static enum status run(const struct world *w, const char *method, const json_t *
         assert_string_equal(json_string_value(json_object_get(report, "method")), method);
     }
     json_decref(report);
-    (void)unlink(scratch_path(&w->scratch, "out/" MITIGATE_CHECKPOINT));
+    (void)unlink(scratch_path(&w->planted.scratch, "out/" MITIGATE_CHECKPOINT));
     return status;
 }
 

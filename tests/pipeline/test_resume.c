@@ -14,31 +14,26 @@
 #include "server/baselines/methods.h"
 #include "server/mitigate/mitigate.h"
 #include "tests/pipeline/planted.h"
-#include "tests/support/scratch.h"
 
 static const char quick[] =
     "{\"iterations\": 5, \"masks_per_iteration\": 6, \"adversary_every\": 2, \"retune_steps\": 20}";
 
 struct world {
-    struct scratch scratch;
-    char model[PATH_MAX], samples[PATH_MAX], probe[PATH_MAX], checkpoint[PATH_MAX];
+    struct planted planted;
+    char checkpoint[PATH_MAX];
     json_t *parameters;
 };
 
 static void world_make(struct world *w) {
-    scratch_make(&w->scratch);
-    planted_write(w->scratch.path, true);
-    snprintf(w->model, sizeof w->model, "%s", scratch_path(&w->scratch, "model.onnx"));
-    snprintf(w->samples, sizeof w->samples, "%s", scratch_path(&w->scratch, "clean.npz"));
-    snprintf(w->probe, sizeof w->probe, "%s", scratch_path(&w->scratch, "probe.npz"));
-    snprintf(w->checkpoint, sizeof w->checkpoint, "%s", scratch_path(&w->scratch, "checkpoint"));
+    planted_make(&w->planted, true);
+    snprintf(w->checkpoint, sizeof w->checkpoint, "%s", scratch_path(&w->planted.scratch, "checkpoint"));
     w->parameters = json_loads(quick, 0, NULL);
     assert_non_null(w->parameters);
 }
 
 static void world_remove(struct world *w) {
     json_decref(w->parameters);
-    scratch_remove(&w->scratch);
+    scratch_remove(&w->planted.scratch);
 }
 
 /* Cancels at the call of the progress hook that it is told. */
@@ -59,11 +54,11 @@ static enum status run(const struct world *w, const char *folder, const char *ch
                        struct stopper *stopper, json_t **report) {
     char out[PATH_MAX];
     struct error error = {0};
-    snprintf(out, sizeof out, "%s", scratch_path(&w->scratch, folder));
+    snprintf(out, sizeof out, "%s", scratch_path(&w->planted.scratch, folder));
     assert_int_equal(file_make_dir(out, &error), STATUS_OK);
-    const struct mitigate_request request = {.model_path = w->model,
-                                             .samples_path = w->samples,
-                                             .probe_path = w->probe,
+    const struct mitigate_request request = {.model_path = w->planted.model,
+                                             .samples_path = w->planted.samples,
+                                             .probe_path = w->planted.probe,
                                              .out_dir = out,
                                              .method = "onp",
                                              .parameters = w->parameters,
@@ -100,9 +95,9 @@ static void assert_same_result(const struct world *w, const char *a, const char 
         char path[64], digest_a[DIGEST_HEX_SIZE], digest_b[DIGEST_HEX_SIZE];
         struct error error = {0};
         snprintf(path, sizeof path, "%s/%s", a, files[i]);
-        assert_int_equal(digest_file(scratch_path(&w->scratch, path), digest_a, &error), STATUS_OK);
+        assert_int_equal(digest_file(scratch_path(&w->planted.scratch, path), digest_a, &error), STATUS_OK);
         snprintf(path, sizeof path, "%s/%s", b, files[i]);
-        assert_int_equal(digest_file(scratch_path(&w->scratch, path), digest_b, &error), STATUS_OK);
+        assert_int_equal(digest_file(scratch_path(&w->planted.scratch, path), digest_b, &error), STATUS_OK);
         assert_string_equal(digest_a, digest_b);
     }
     forget_costs(report_a);
@@ -117,7 +112,7 @@ static void counts_of(const struct world *w, const char *folder, long *recalled,
     struct error error = {0};
     *recalled = *computed = -1;
     snprintf(path, sizeof path, "%s/trace.jsonl", folder);
-    assert_int_equal(file_read(scratch_path(&w->scratch, path), 1 << 24, &text, &length, &error), STATUS_OK);
+    assert_int_equal(file_read(scratch_path(&w->planted.scratch, path), 1 << 24, &text, &length, &error), STATUS_OK);
     for (char *line = text, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
         json_t *event = json_loadb(line, (size_t)(end - line), 0, NULL);
         const char *name = json_string_value(json_object_get(event, "event"));
