@@ -312,10 +312,12 @@ static void test_file(void **state) {
         {"", 200, "Accept-Ranges: bytes\r\n", NULL},
         {"", 200, "Content-Disposition: attachment; filename=\"digits.bin\"\r\n", NULL},
         {"If-None-Match: \"abc\"\r\n", 304, "ETag: \"abc\"\r\n", ""},
+        {"If-Match: \"old\"\r\n", 412, "application/problem+json", NULL},
     };
     struct world *world = *state;
     char text[512];
 
+    assert_int_equal(live_code(live_ask(&world->live, "GET /gone HTTP/1.1\r\n" CLOSE "\r\n")), 500);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         const char *answer;
         (void)snprintf(text, sizeof(text), "GET /file HTTP/1.1\r\n" CLOSE "%s\r\n", cases[i].fields);

@@ -1,6 +1,8 @@
 /* Answers that come later: long-polls, held requests, streams, and what a stop does to them. */
+#include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -93,6 +95,83 @@ static void test_stop_with_waiting_request(void **state) {
     scratch_remove(&world->scratch);
 }
 
+static void *make_room(void *user) {
+    struct world *world = user;
+
+    (void)usleep(200000);
+    atomic_fetch_add(&world->version, 1);
+    http_server_notify(world->live.server, "room");
+    return NULL;
+}
+
+/* A sink without room: the connection sleeps until it is told that there is some. */
+static void test_upload_waits_for_room(void **state) {
+    struct world *world = *state;
+    double start = clock_seconds();
+    pthread_t thread;
+    const char *answer;
+
+    assert_int_equal(pthread_create(&thread, NULL, make_room, world), 0);
+    answer = live_ask(&world->live, "POST /upload?wait=1 HTTP/1.1\r\n" CLOSE "Content-Length: 5\r\n\r\nabcde");
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(live_code(answer), 201);
+    assert_string_equal(live_body(answer), "{\"bytes\":5}\n");
+    assert_true(clock_seconds() - start >= 0.2);
+}
+
+/* Listening is for the loop thread. */
+struct sixth {
+    struct http_post post;
+    struct world *world;
+    uint16_t port;
+    enum status status;
+    atomic_bool done;
+};
+
+static void listen_on_six(struct http_post *post) {
+    struct sixth *sixth = (struct sixth *)post; /* its first member */
+    struct error error = {0};
+
+    sixth->status = http_server_listen_tcp(sixth->world->live.server, "::1", 0, &sixth->port, &error);
+    atomic_store(&sixth->done, true);
+}
+
+/* Who asks, over both kinds of addresses. */
+static void test_addresses(void **state) {
+    static const char ask[] = "GET /who HTTP/1.1\r\n" CLOSE "\r\n";
+    struct world *world = *state;
+    struct sixth sixth = {.post.run = listen_on_six, .world = world};
+    struct sockaddr_in6 address = {.sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT};
+    char answer[1024], expected[64];
+    size_t used = 0;
+    int fd;
+
+    (void)snprintf(expected, sizeof(expected), "\"peer\":%d", (int)HTTP_PEER_LOOPBACK);
+    const char *four = live_ask(&world->live, ask);
+    assert_non_null(strstr(four, "\"address\":\"127.0.0.1\""));
+    assert_non_null(strstr(four, expected));
+    http_server_post(world->live.server, &sixth.post);
+    while (!atomic_load(&sixth.done)) {
+        (void)usleep(1000);
+    }
+    if (sixth.status != STATUS_OK) {
+        (void)printf("skipped: this machine has no IPv6\n");
+        skip();
+    }
+    address.sin6_port = htons(sixth.port);
+    fd = socket(AF_INET6, SOCK_STREAM, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+    assert_int_equal(send(fd, ask, sizeof(ask) - 1, MSG_NOSIGNAL), sizeof(ask) - 1);
+    for (ssize_t got = 1; got > 0 && used + 1 < sizeof(answer); used += got > 0 ? (size_t)got : 0) {
+        got = recv(fd, answer + used, sizeof(answer) - 1 - used, 0);
+    }
+    answer[used] = '\0';
+    (void)close(fd);
+    assert_non_null(strstr(answer, "\"address\":\"::1\""));
+    assert_non_null(strstr(answer, expected));
+}
+
 static void *change_three_times(void *user) {
     struct world *world = user;
 
@@ -131,6 +210,8 @@ int main(void) {
         LIVE(test_hold),
         STOPS(test_stop_with_held_request),
         STOPS(test_stop_with_waiting_request),
+        LIVE(test_upload_waits_for_room),
+        LIVE(test_addresses),
         LIVE(test_stream),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

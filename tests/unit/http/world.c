@@ -29,6 +29,7 @@ static void post_echo(struct http_request *request, void *context) {
 struct counter {
     struct world *world;
     size_t bytes;
+    bool waits;
 };
 
 static enum status count_bytes(void *user, const void *data, size_t length, struct error *error) {
@@ -48,12 +49,19 @@ static void close_counter(void *user) {
     mem_free(counter);
 }
 
+/* ?wait: there is no room before the first version of the document. */
+static const char *counter_full(void *user) {
+    const struct counter *counter = user;
+    return counter->waits && atomic_load(&counter->world->version) == 0 ? "room" : NULL;
+}
+
 static void begin_upload(struct http_request *request, void *context) {
     struct counter *counter = mem_calloc(1, sizeof(*counter));
 
     assert_non_null(counter);
     counter->world = context;
-    http_request_set_sink(request, &(struct http_sink){.user = counter, .write = count_bytes, .close = close_counter});
+    counter->waits = http_request_query(request, "wait") != NULL;
+    http_request_set_sink(request, &(struct http_sink){counter, count_bytes, counter_full, close_counter});
 }
 
 static void post_upload(struct http_request *request, void *context) {
@@ -68,6 +76,19 @@ static void post_upload(struct http_request *request, void *context) {
 static void get_file(struct http_request *request, void *context) {
     const struct world *world = context;
     http_reply_file(request, world->file, "application/octet-stream", "abc", "digits.bin");
+}
+
+static void get_gone(struct http_request *request, void *context) {
+    const struct world *world = context;
+    http_reply_file(request, scratch_path(&world->scratch, "gone.bin"), "application/octet-stream", "abc", "gone.bin");
+}
+
+static void get_who(struct http_request *request, void *context) {
+    char address[HTTP_ADDRESS_SIZE];
+
+    (void)context;
+    http_request_address(request, address);
+    http_reply_json(request, 200, json_pack("{s:s, s:i}", "address", address, "peer", (int)http_request_peer(request)));
 }
 
 static void get_doc(struct http_request *request, void *context) {
@@ -149,6 +170,8 @@ static const struct http_route routes[WORLD_ROUTES] = {
     {"POST", "/echo", HTTP_SCOPE_WRITE, HTTP_BODY_JSON, NULL, post_echo},
     {"POST", "/upload", HTTP_SCOPE_WRITE, HTTP_BODY_STREAM, begin_upload, post_upload},
     {"GET", "/file", HTTP_SCOPE_READ, HTTP_BODY_NONE, NULL, get_file},
+    {"GET", "/gone", HTTP_SCOPE_READ, HTTP_BODY_NONE, NULL, get_gone},
+    {"GET", "/who", HTTP_SCOPE_READ, HTTP_BODY_NONE, NULL, get_who},
     {"GET", "/doc", HTTP_SCOPE_READ, HTTP_BODY_NONE, NULL, get_doc},
     {"GET", "/held", HTTP_SCOPE_READ, HTTP_BODY_NONE, NULL, get_held},
     {"GET", "/silent", HTTP_SCOPE_READ, HTTP_BODY_NONE, NULL, get_silent},

@@ -11,7 +11,7 @@
 
 #define CLOSE "Host: localhost\r\nConnection: close\r\n"
 
-enum { WORLD_MAX_UPLOAD = 3 << 20, WORLD_FILE_SIZE = 1000, WORLD_ROUTES = 9 };
+enum { WORLD_MAX_UPLOAD = 3 << 20, WORLD_FILE_SIZE = 1000, WORLD_ROUTES = 11 };
 
 struct world {
     struct live live;
