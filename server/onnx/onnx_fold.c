@@ -232,7 +232,7 @@ static enum status concat_shape(struct lower *lower, size_t axis, struct shape *
     *out = first->shape;
     for (size_t i = 1; i < lower->node->n_input; i++) {
         const struct onnx_constant *next = lower_constant(lower, i);
-        bool fits = next != NULL && next->type == first->type && next->shape.rank == first->shape.rank;
+        bool fits = next->type == first->type && next->shape.rank == first->shape.rank;
         for (size_t k = 0; fits && k < first->shape.rank; k++) {
             fits = k == axis || next->shape.dim[k] == first->shape.dim[k];
         }
@@ -250,9 +250,6 @@ enum status fold_concat(struct lower *lower) {
     unsigned char *data = NULL;
     int64_t attribute = 0;
     size_t axis = 0, outer = 1, written = 0;
-    if (first == NULL) {
-        return lower_refuse(lower, STATUS_INVALID, "got no input 0, expected one");
-    }
     enum status status = lower_attr_int(lower, "axis", 0, &attribute);
     if (status == STATUS_OK) {
         status = lower_axis(lower, attribute, first->shape.rank, &axis);
@@ -401,11 +398,15 @@ enum status fold_gather(struct lower *lower, const struct onnx_constant *from, c
 enum status fold_unary(struct lower *lower, float (*function)(float)) {
     const struct onnx_constant *x = lower_constant(lower, 0);
     float *data = NULL;
+    enum status status = lower_arity(lower, 1, 1);
+    if (status != STATUS_OK) {
+        return status;
+    }
     if (x->type != ONNX__TENSOR_PROTO__DATA_TYPE__FLOAT) {
         return lower_refuse(lower, STATUS_UNSUPPORTED, "got constants of %s, expected float32",
                             onnx_type_name(x->type));
     }
-    enum status status = fold_floats(lower, &x->shape, &data);
+    status = fold_floats(lower, &x->shape, &data);
     for (size_t i = 0; status == STATUS_OK && i < x->count; i++) {
         data[i] = function(x->floats[i]);
         if (!isfinite(data[i])) {

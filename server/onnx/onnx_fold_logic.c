@@ -19,15 +19,15 @@ static enum status read_operands(struct lower *lower, size_t count, const struct
     enum status status = lower_arity(lower, count, count);
     size_t elements = 0;
     char text[2][SHAPE_TEXT_SIZE];
-    if (status == STATUS_OK && !lower_all_constant(lower)) {
-        return refused(lower_refuse(lower, STATUS_UNSUPPORTED, "got computed values, expected constants"));
-    }
     *out = (struct shape){.rank = 0};
     for (size_t i = 0; status == STATUS_OK && i < count; i++) {
         struct shape wider = {0};
         operands[i] = lower_constant(lower, i);
         if (operands[i] == NULL) {
-            return refused(lower_refuse(lower, STATUS_INVALID, "got nothing as input %zu, expected a constant", i));
+            bool there = lower_has_input(lower, i);
+            return refused(lower_refuse(lower, there ? STATUS_UNSUPPORTED : STATUS_INVALID,
+                                        "got %s as input %zu, expected a constant",
+                                        there ? "a computed value" : "nothing", i));
         }
         if (!shape_broadcast(out, &operands[i]->shape, &wider)) {
             return refused(lower_refuse(lower, STATUS_INVALID, "got shape %s as input %zu, expected one that fits %s",

@@ -209,16 +209,12 @@ const struct onnx_constant *lower_constant(const struct lower *lower, size_t slo
 }
 
 bool lower_all_constant(const struct lower *lower) {
-    size_t constants = 0;
     for (size_t i = 0; i < lower->node->n_input; i++) {
-        if (lower_has_input(lower, i)) {
-            if (lower_binding(lower, i)->constant == NULL) {
-                return false;
-            }
-            constants++;
+        if (lower_constant(lower, i) == NULL) {
+            return false;
         }
     }
-    return constants > 0;
+    return lower->node->n_input > 0;
 }
 
 enum status lower_weight(struct lower *lower, size_t slot, size_t *value) {

@@ -95,7 +95,7 @@ bool lower_has_input(const struct lower *lower, size_t slot);
 const struct lower_binding *lower_binding(const struct lower *lower, size_t slot);
 /* The constant at `slot`, or NULL if the slot is empty or computed. */
 const struct onnx_constant *lower_constant(const struct lower *lower, size_t slot);
-/* All inputs that are there are constants (and there is one). */
+/* All inputs are there and are constants (and there is one). */
 bool lower_all_constant(const struct lower *lower);
 /* A computed value of the network. */
 enum status lower_value(struct lower *lower, size_t slot, size_t *value);

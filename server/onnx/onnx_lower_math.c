@@ -142,9 +142,12 @@ enum status lower_reciprocal(struct lower *lower) {
 
 /* Rounding has no gradient; it is met only around the sizes of a Resize. */
 static enum status fold_only(struct lower *lower, float (*function)(float)) {
-    return lower_all_constant(lower)
-               ? fold_unary(lower, function)
-               : lower_refuse(lower, STATUS_UNSUPPORTED, "got a computed value, expected a constant");
+    if (lower_all_constant(lower)) {
+        return fold_unary(lower, function);
+    }
+    enum status status = lower_arity(lower, 1, 1);
+    return status != STATUS_OK ? status
+                               : lower_refuse(lower, STATUS_UNSUPPORTED, "got a computed value, expected a constant");
 }
 
 enum status lower_floor(struct lower *lower) {
