@@ -246,7 +246,7 @@ $(if $(MAIN_forge),$(eval $(call link_rule,$(B)/onp-forge,$(call object,$(MAIN_f
 helpers_of = $(filter-out $(wildcard $(1)/test_*.c),$(wildcard $(1)/*.c))
 test_objects = $(call object,$(patsubst $(B)/%,%.c,$(1)) $(call helpers_of,$(patsubst $(B)/%/,%,$(dir $(1)))))
 # These tests put their own functions in the place of others.
-WRAP_test_faults := write fsync link rename fchmod mkdir
+WRAP_test_faults := write fsync fdatasync link rename fchmod mkdir
 WRAP_test_clock_jumps := clock_wall_ms
 fault_flags = $(patsubst %,-Wl$(,)--wrap=%,$(WRAP_$(notdir $(1))))
 $(foreach m,$(UNIT_MODULES),$(foreach t,$(UNIT_$(m)),$(eval \

@@ -1,5 +1,4 @@
 /* A piece of an upload: appended to the file as it comes, counted in the row once it is on the disk. */
-#include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -24,10 +23,7 @@ struct store_piece {
 };
 
 static enum status refused(struct error *error) {
-    if (errno == ENOSPC || errno == EDQUOT) {
-        return error_set(error, STATUS_UNAVAILABLE, "disk", "failed to store a piece of an upload: the disk is full");
-    }
-    return error_io(error, "data folder", "failed to store a piece of an upload");
+    return store_refused(error, "store a piece of an upload");
 }
 
 enum status store_piece_begin(struct store *store, const struct store_resumable *upload, struct store_piece **out,

@@ -13,9 +13,10 @@
 
 #include "common/file.h"
 #include "common/mem.h"
+#include "server/store/store_resumable.h"
 #include "tests/unit/store/fixture.h"
 
-enum kind { FAULT_NONE, FAULT_ERROR, FAULT_FULL, FAULT_SHORT, FAULT_KINDS };
+enum kind { FAULT_NONE, FAULT_ERROR, FAULT_FULL, FAULT_READONLY, FAULT_SHORT, FAULT_KINDS };
 
 static _Atomic int fault_kind;       /* enum kind */
 static _Atomic long fault_countdown; /* the call at which it strikes, once; counts below zero afterwards */
@@ -26,7 +27,9 @@ static bool strikes(void) {
 }
 
 static int refuse(void) {
-    errno = atomic_load(&fault_kind) == FAULT_ERROR ? EIO : ENOSPC;
+    static const int CODES[FAULT_KINDS] = {[FAULT_ERROR] = EIO, [FAULT_FULL] = ENOSPC, [FAULT_READONLY] = EROFS};
+    const int code = CODES[atomic_load(&fault_kind)];
+    errno = code != 0 ? code : ENOSPC;
     return -1;
 }
 
@@ -34,6 +37,8 @@ ssize_t __real_write(int fd, const void *data, size_t length);
 ssize_t __wrap_write(int fd, const void *data, size_t length);
 int __real_fsync(int fd);
 int __wrap_fsync(int fd);
+int __real_fdatasync(int fd);
+int __wrap_fdatasync(int fd);
 int __real_link(const char *from, const char *to);
 int __wrap_link(const char *from, const char *to);
 int __real_rename(const char *from, const char *to);
@@ -55,6 +60,10 @@ ssize_t __wrap_write(int fd, const void *data, size_t length) {
 
 int __wrap_fsync(int fd) {
     return strikes() ? refuse() : __real_fsync(fd);
+}
+
+int __wrap_fdatasync(int fd) {
+    return strikes() ? refuse() : __real_fdatasync(fd);
 }
 
 int __wrap_link(const char *from, const char *to) {
@@ -163,6 +172,54 @@ static void an_upload_is_whole_or_not_there(void **state) {
     assert_string_equal(integrity, "ok");
 }
 
+/* One piece of four bytes, as far as the disk takes it. */
+static enum status send_piece(struct store *store, const struct store_resumable *row) {
+    struct error error = {0};
+    struct store_piece *piece = NULL;
+    enum status status = store_piece_begin(store, row, &piece, &error);
+    if (status == STATUS_OK) {
+        status = store_piece_write(piece, "abcd", 4, &error);
+    }
+    if (status == STATUS_OK) {
+        status = store_piece_commit(piece, row->taken + 4, 1000000, &error);
+    }
+    assert_true(status == STATUS_OK || error.message[0] != '\0');
+    store_piece_free(piece);
+    return status;
+}
+
+/* What was refused does not count, and the same piece goes through when the disk is well again. */
+static void a_piece_counts_or_does_not(void **state) {
+    struct fixture *f = *state;
+    size_t refused = 0;
+    for (enum kind kind = FAULT_ERROR; kind < FAULT_KINDS; kind++) {
+        bool struck = true;
+        for (long at = 1; struck; at++) {
+            struct error error = {0};
+            struct store_resumable row;
+            assert_true(at < 100);
+            assert_ok(store_resumable_create(f->store, 8, "", 1000000, &row, &error), &error);
+            for (uint64_t taken = 0; taken < 8; taken += 4) {
+                arm(kind, at);
+                enum status status = send_piece(f->store, &row);
+                struck = disarm();
+                assert_ok(store_resumable_find(f->store, row.id, &row, &error), &error);
+                assert_int_equal(row.taken, status == STATUS_OK ? taken + 4 : taken);
+                if (status != STATUS_OK) {
+                    refused++;
+                    assert_true(status == STATUS_IO || status == STATUS_UNAVAILABLE);
+                    assert_int_equal(send_piece(f->store, &row), STATUS_OK);
+                    assert_ok(store_resumable_find(f->store, row.id, &row, &error), &error);
+                }
+            }
+            assert_int_equal(row.taken, 8);
+            assert_ok(store_resumable_delete(f->store, row.id, &error), &error);
+        }
+    }
+    assert_true(refused >= 8);
+    assert_int_equal(fixture_files(f, "uploads"), 0);
+}
+
 static void a_file_is_replaced_whole_or_not_at_all(void **state) {
     struct fixture *f = *state;
     struct error error = {0};
@@ -215,6 +272,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         CASE(an_upload_is_whole_or_not_there),
         CASE(a_file_is_replaced_whole_or_not_at_all),
+        CASE(a_piece_counts_or_does_not),
         CASE(a_busy_database_is_waited_for),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
