@@ -206,5 +206,12 @@ enum status store_column_json(const struct store_query *query, int column, json_
     if (!text) {
         return error_no_memory(error, "a column");
     }
-    return json_read_text((const char *)text, (size_t)sqlite3_column_bytes(query->statement, column), out, error);
+    struct error why = {0};
+    const size_t length = (size_t)sqlite3_column_bytes(query->statement, column);
+    enum status status = json_read_text((const char *)text, length, out, &why);
+    if (status != STATUS_OK) { /* what we have written ourselves: not the fault of who asks now */
+        status = error_set(error, status == STATUS_NO_MEMORY ? status : STATUS_INTERNAL, "database",
+                           "failed to read a column of the database: %s", why.message);
+    }
+    return status;
 }

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/clock.h"
@@ -191,6 +192,14 @@ static void links_are_no_artifacts(void **state) {
     error_clear(&error);
     assert_int_equal(link(scratch_path(&f->scratch, "data/onp.db"), file.path), 0);
     assert_int_equal(store_job_succeed(f->store, id, attempt, report, &file, 1, &error), STATUS_INVALID);
+    error_clear(&error);
+    file.path = scratch_path(&f->scratch, "fifo");
+    assert_int_equal(mkfifo(file.path, 0600), 0);
+    assert_int_equal(store_job_succeed(f->store, id, attempt, report, &file, 1, &error), STATUS_INVALID);
+    assert_non_null(strstr(error.message, "a special file"));
+    error_clear(&error);
+    struct store_artifact_file many[17] = {{NULL, NULL}};
+    assert_int_equal(store_job_succeed(f->store, id, attempt, report, many, 17, &error), STATUS_LIMIT);
     assert_int_equal(fixture_state(f, id), JOB_RUNNING);
     json_decref(report);
 }

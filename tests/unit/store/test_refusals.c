@@ -322,6 +322,28 @@ static void copies_hold_together(void **state) {
     assert_true(error.message[0] != '\0');
 }
 
+/* A tool, or a disk, has changed what is in a row: it is told, not used. */
+static void rows_that_are_broken(void **state) {
+    struct fixture *f = *state;
+    struct error error = {0};
+    struct store_job job, *jobs = NULL;
+    size_t count = 0;
+    bool more = false;
+    char id[ID_SIZE];
+    fixture_job(f, 0, id);
+    run_sql(f, "UPDATE jobs SET parameters = '{'");
+    refused(store_job_find(f->store, id, &job, &error), STATUS_INTERNAL, &error,
+            "failed to read a column of the database");
+    refused(store_job_list(f->store, NULL, NULL, 10, &jobs, &count, &more, &error), STATUS_INTERNAL, &error,
+            "failed to read a column of the database");
+    refused(store_job_claim(f->store, 1000, &job, &error), STATUS_INTERNAL, &error,
+            "failed to read a column of the database");
+    run_sql(f, "UPDATE jobs SET parameters = '{}'");
+    assert_ok(store_job_find(f->store, id, &job, &error), &error);
+    assert_int_equal(job.state, JOB_QUEUED);
+    store_job_deinit(&job);
+}
+
 static void open_refused(const struct fixture *f, const char *folder, const struct embedded_file *migrations,
                          enum status expected, const char *words) {
     struct error error = {0};
@@ -358,10 +380,10 @@ static void folders_that_are_no_store(void **state) {
 int main(void) {
 #define CASE(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
     const struct CMUnitTest tests[] = {
-        CASE(lists_have_limits),         CASE(requests_are_checked),          CASE(uploads_end_once),
-        CASE(large_uploads_are_whole),   CASE(answers_have_a_size),           CASE(tables_have_an_end),
-        CASE(pieces_are_checked),        CASE(a_start_puts_uploads_in_order), CASE(copies_hold_together),
-        CASE(folders_that_are_no_store),
+        CASE(lists_have_limits),       CASE(requests_are_checked),          CASE(uploads_end_once),
+        CASE(large_uploads_are_whole), CASE(answers_have_a_size),           CASE(tables_have_an_end),
+        CASE(pieces_are_checked),      CASE(a_start_puts_uploads_in_order), CASE(copies_hold_together),
+        CASE(rows_that_are_broken),    CASE(folders_that_are_no_store),
     };
     return cmocka_run_group_tests_name("store: refusals", tests, NULL, NULL);
 }
