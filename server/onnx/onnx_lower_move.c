@@ -490,7 +490,7 @@ static enum status choose(struct lower *lower, const char *attribute, const char
             return STATUS_OK;
         }
         int length = snprintf(known + at, sizeof known - at, "%s%s", at > 0 ? ", " : "", choices->name);
-        at += length > 0 ? (size_t)length : 0; /* a few short words */
+        at = length > 0 && at + (size_t)length < sizeof known ? at + (size_t)length : sizeof known - 1;
     }
     return status != STATUS_OK
                ? status
