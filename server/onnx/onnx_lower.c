@@ -293,24 +293,39 @@ enum status lower_arity(struct lower *lower, size_t min, size_t max) {
     return STATUS_OK;
 }
 
-enum status lower_axis(struct lower *lower, int64_t axis, size_t rank, size_t *out) {
-    int64_t signed_rank = (int64_t)rank;
-    if (axis < -signed_rank || axis >= signed_rank) {
-        return lower_refuse(lower, STATUS_INVALID, "got axis %lld, expected one of a value of rank %zu",
-                            (long long)axis, rank);
+/* A place among `size`, where negative ones count from the end. */
+static bool find_place(int64_t place, size_t size, size_t *out) {
+    const int64_t signed_size = (int64_t)size;
+    if (place < -signed_size || place >= signed_size) {
+        return false;
     }
-    *out = (size_t)(axis < 0 ? axis + signed_rank : axis);
-    return STATUS_OK;
+    *out = (size_t)(place < 0 ? place + signed_size : place);
+    return true;
+}
+
+enum status lower_axis(struct lower *lower, int64_t axis, size_t rank, size_t *out) {
+    return find_place(axis, rank, out)
+               ? STATUS_OK
+               : lower_refuse(lower, STATUS_INVALID, "got axis %lld, expected one of a value of rank %zu",
+                              (long long)axis, rank);
+}
+
+enum status lower_axis_once(struct lower *lower, int64_t axis, size_t rank, bool chosen[SHAPE_RANK_MAX], size_t *out) {
+    enum status status = lower_axis(lower, axis, rank, out);
+    if (status == STATUS_OK && chosen[*out]) {
+        status = lower_refuse(lower, STATUS_INVALID, "got axis %zu twice, expected it once", *out);
+    }
+    if (status == STATUS_OK) {
+        chosen[*out] = true;
+    }
+    return status;
 }
 
 enum status lower_index(struct lower *lower, int64_t index, size_t size, size_t *out) {
-    int64_t signed_size = (int64_t)size;
-    if (index < -signed_size || index >= signed_size) {
-        return lower_refuse(lower, STATUS_INVALID, "got index %lld, expected one of an axis of %zu", (long long)index,
-                            size);
-    }
-    *out = (size_t)(index < 0 ? index + signed_size : index);
-    return STATUS_OK;
+    return find_place(index, size, out)
+               ? STATUS_OK
+               : lower_refuse(lower, STATUS_INVALID, "got index %lld, expected one of an axis of %zu", (long long)index,
+                              size);
 }
 
 /* Outputs */

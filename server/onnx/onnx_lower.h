@@ -128,7 +128,9 @@ enum status lower_bind_constant(struct lower *lower, struct onnx_constant *const
 enum status lower_bind_value(struct lower *lower, size_t value);
 /* Maps an axis in [-rank, rank) to [0, rank). */
 enum status lower_axis(struct lower *lower, int64_t axis, size_t rank, size_t *out);
-/* The same of an index into an axis of `size`. */
+/* The same of each axis of a list, in which none may stand twice: `chosen` notes those there were. */
+enum status lower_axis_once(struct lower *lower, int64_t axis, size_t rank, bool chosen[SHAPE_RANK_MAX], size_t *out);
+/* As lower_axis(), of an index into an axis of `size`. */
 enum status lower_index(struct lower *lower, int64_t index, size_t size, size_t *out);
 
 /* onnx_lower_layout.c: operators that need no batch in the first place. */

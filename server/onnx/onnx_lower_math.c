@@ -370,11 +370,7 @@ static enum status emit_reduce(struct lower *lower, enum op_kind op, int64_t as_
     }
     for (size_t i = 0; status == STATUS_OK && i < count; i++) {
         size_t axis = 0;
-        status = lower_axis(lower, axes[i], x.shape.rank, &axis);
-        if (status == STATUS_OK && chosen[axis]) {
-            status = lower_refuse(lower, STATUS_INVALID, "got axis %zu twice, expected it once", axis);
-        }
-        chosen[axis] = true;
+        status = lower_axis_once(lower, axes[i], x.shape.rank, chosen, &axis);
     }
     if (status != STATUS_OK) {
         return status;

@@ -136,12 +136,8 @@ enum status lower_slice(struct lower *lower) {
     struct fold_walk walk = whole(&subject.shape);
     for (size_t i = 0; status == STATUS_OK && i < count; i++) {
         size_t axis = 0;
-        status = lower_axis(lower, lists[2] != NULL ? lists[2][i] : (int64_t)i, subject.shape.rank, &axis);
-        if (status == STATUS_OK && chosen[axis]) {
-            return lower_refuse(lower, STATUS_INVALID, "got axis %zu twice, expected it once", axis);
-        }
+        status = lower_axis_once(lower, lists[2] != NULL ? lists[2][i] : (int64_t)i, subject.shape.rank, chosen, &axis);
         if (status == STATUS_OK) {
-            chosen[axis] = true;
             status =
                 slice_axis(lower, &subject, axis, lists[0][i], lists[1][i], lists[3] != NULL ? lists[3][i] : 1, &walk);
         }

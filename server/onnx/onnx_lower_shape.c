@@ -218,11 +218,7 @@ static enum status read_axes(struct lower *lower, size_t rank, bool chosen[SHAPE
     }
     for (size_t i = 0; status == STATUS_OK && i < *count; i++) {
         size_t axis = 0;
-        status = lower_axis(lower, axes[i], rank, &axis);
-        if (status == STATUS_OK && chosen[axis]) {
-            status = lower_refuse(lower, STATUS_INVALID, "got axis %zu twice, expected it once", axis);
-        }
-        chosen[axis] = true;
+        status = lower_axis_once(lower, axes[i], rank, chosen, &axis);
     }
     return status;
 }
@@ -358,14 +354,10 @@ static enum status spread_pads(struct lower *lower, const struct lower_view *x, 
     }
     for (size_t i = 0; i < count; i++) {
         size_t axis = 0;
-        enum status status = lower_axis(lower, axes != NULL ? axes->integers[i] : (int64_t)i, rank, &axis);
+        enum status status = lower_axis_once(lower, axes != NULL ? axes->integers[i] : (int64_t)i, rank, chosen, &axis);
         if (status != STATUS_OK) {
             return status;
         }
-        if (chosen[axis]) {
-            return lower_refuse(lower, STATUS_INVALID, "got axis %zu twice, expected it once", axis);
-        }
-        chosen[axis] = true;
         int64_t begin = pads[i], end = pads[count + i];
         if (begin < 0 || begin > INT32_MAX || end < 0 || end > INT32_MAX ||
             (axis == x->layout.axis && (begin > 0 || end > 0))) {

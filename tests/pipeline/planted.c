@@ -201,3 +201,15 @@ void planted_make(struct planted *planted, bool with_backdoor) {
     mem_free(bytes);
     network_free(net);
 }
+
+struct mitigate_request planted_request(const struct planted *planted, const char *out_dir, const char *method,
+                                        const json_t *parameters, uint64_t seed) {
+    return (struct mitigate_request){.model_path = planted->model,
+                                     .samples_path = planted->samples,
+                                     .probe_path = planted->probe,
+                                     .out_dir = out_dir,
+                                     .method = method,
+                                     .parameters = parameters,
+                                     .seed = seed,
+                                     .threads = 2};
+}

@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <stdbool.h>
 
+#include "server/mitigate/mitigate.h"
 #include "tests/support/scratch.h"
 
 enum { PLANTED_CHANNEL = 8, PLANTED_TARGET = 2 };
@@ -19,5 +20,8 @@ struct planted {
 
 /* Makes a scratch folder and writes model.onnx, clean.npz (120 images) and probe.npz (80) into it; scratch_remove() ends it. */
 void planted_make(struct planted *planted, bool with_backdoor);
+/* A job over these files, on two threads; all pointers are borrowed. */
+struct mitigate_request planted_request(const struct planted *planted, const char *out_dir, const char *method,
+                                        const json_t *parameters, uint64_t seed);
 
 #endif

@@ -27,14 +27,7 @@ static json_t *run(const struct world *w, const char *method, const char *parame
     json_t *object = json_loads(parameters, 0, NULL), *report = NULL;
     struct error error = {0};
     assert_non_null(object);
-    const struct mitigate_request request = {.model_path = w->planted.model,
-                                             .samples_path = w->planted.samples,
-                                             .probe_path = w->planted.probe,
-                                             .out_dir = w->out,
-                                             .method = method,
-                                             .parameters = object,
-                                             .seed = 3,
-                                             .threads = 2};
+    const struct mitigate_request request = planted_request(&w->planted, w->out, method, object, 3);
     if (methods_run(&request, NULL, &report, &error) != STATUS_OK) {
         fail_msg("%s: %s: %s", method, error.where, error.message);
     }

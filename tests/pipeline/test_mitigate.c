@@ -19,17 +19,6 @@
 
 static const char quick[] = "{\"iterations\": 4, \"masks_per_iteration\": 8}";
 
-static struct mitigate_request request_of(const struct planted *w, const char *out, const json_t *parameters) {
-    return (struct mitigate_request){.model_path = w->model,
-                                     .samples_path = w->samples,
-                                     .probe_path = w->probe,
-                                     .out_dir = out,
-                                     .method = "onp",
-                                     .parameters = parameters,
-                                     .seed = 7,
-                                     .threads = 2};
-}
-
 /* Runs the quick job into a folder of its own; the report is the caller's. */
 static json_t *run_job(const struct planted *w, const char *folder, size_t threads) {
     char out[PATH_MAX];
@@ -37,7 +26,7 @@ static json_t *run_job(const struct planted *w, const char *folder, size_t threa
     json_t *parameters = json_loads(quick, 0, NULL), *report = NULL;
     snprintf(out, sizeof out, "%s", scratch_path(&w->scratch, folder));
     assert_int_equal(file_make_dir(out, &error), STATUS_OK);
-    struct mitigate_request request = request_of(w, out, parameters);
+    struct mitigate_request request = planted_request(w, out, "onp", parameters, 7);
     request.threads = threads;
     const enum status status = methods_run(&request, NULL, &report, &error);
     if (status != STATUS_OK) {
@@ -187,7 +176,7 @@ static void test_progress_rises_through_all_stages(void **state) {
     struct watcher watcher = {.cancel_at = STAGE_COUNT};
     json_t *parameters = json_loads(quick, 0, NULL), *report = NULL;
     planted_make(&w, true);
-    const struct mitigate_request request = request_of(&w, w.scratch.path, parameters);
+    const struct mitigate_request request = planted_request(&w, w.scratch.path, "onp", parameters, 7);
     const struct mitigate_hooks hooks = {&watcher, watch, &watcher.cancel};
     assert_int_equal(methods_run(&request, &hooks, &report, &error), STATUS_OK);
     assert_false(watcher.backwards);
@@ -203,7 +192,7 @@ static void test_cancel_in_each_stage(void **state) {
     struct planted w;
     json_t *parameters = json_loads(quick, 0, NULL), *report = NULL;
     planted_make(&w, true);
-    const struct mitigate_request request = request_of(&w, w.scratch.path, parameters);
+    const struct mitigate_request request = planted_request(&w, w.scratch.path, "onp", parameters, 7);
     for (enum job_stage s = STAGE_LOAD; s < STAGE_EXPORT; s++) {
         struct error error = {0};
         struct watcher watcher = {.cancel_at = s};
@@ -221,11 +210,11 @@ static void test_wrong_files_are_refused_by_name(void **state) {
     planted_make(&w, true);
     json_t *report = NULL;
     struct error error = {0};
-    struct mitigate_request request = request_of(&w, w.scratch.path, NULL);
+    struct mitigate_request request = planted_request(&w, w.scratch.path, "onp", NULL, 7);
     request.model_path = w.samples;
     assert_int_equal(methods_run(&request, NULL, &report, &error), STATUS_INVALID);
     error_clear(&error);
-    request = request_of(&w, w.scratch.path, NULL);
+    request = planted_request(&w, w.scratch.path, "onp", NULL, 7);
     request.probe_path = w.samples; /* has no target */
     assert_int_equal(methods_run(&request, NULL, &report, &error), STATUS_INVALID);
     assert_non_null(strstr(error.message, "target"));

@@ -43,16 +43,10 @@ static int remove_world(void **state) {
 
 /* One thread, so that the Nth allocation is the same one each time. */
 static enum status run(const struct world *w, const char *method, const json_t *parameters, struct error *error) {
-    const struct mitigate_request request = {.model_path = w->planted.model,
-                                             .samples_path = w->planted.samples,
-                                             .probe_path = w->planted.probe,
-                                             .out_dir = w->out,
-                                             .method = method,
-                                             .parameters = parameters,
-                                             .seed = 3,
-                                             .threads = 1,
-                                             .checkpoint = true};
+    struct mitigate_request request = planted_request(&w->planted, w->out, method, parameters, 3);
     json_t *report = NULL;
+    request.threads = 1;
+    request.checkpoint = true;
     (void)unlink(w->written);
     const enum status status = methods_run(&request, NULL, &report, error);
     if (status == STATUS_OK) {

@@ -56,15 +56,8 @@ static enum status run(const struct world *w, const char *folder, const char *ch
     struct error error = {0};
     snprintf(out, sizeof out, "%s", scratch_path(&w->planted.scratch, folder));
     assert_int_equal(file_make_dir(out, &error), STATUS_OK);
-    const struct mitigate_request request = {.model_path = w->planted.model,
-                                             .samples_path = w->planted.samples,
-                                             .probe_path = w->planted.probe,
-                                             .out_dir = out,
-                                             .method = "onp",
-                                             .parameters = w->parameters,
-                                             .seed = seed,
-                                             .threads = 2,
-                                             .checkpoint = checkpoint != NULL};
+    struct mitigate_request request = planted_request(&w->planted, out, "onp", w->parameters, seed);
+    request.checkpoint = checkpoint != NULL;
     char own[PATH_MAX];
     snprintf(own, sizeof own, "%.*s/%s", (int)sizeof own - 32, out, MITIGATE_CHECKPOINT);
     if (checkpoint != NULL) {

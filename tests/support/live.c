@@ -77,11 +77,10 @@ static void send_all(int fd, const char *bytes, size_t length) {
     }
 }
 
-const char *live_talk(const struct live *live, const char *bytes, size_t length, const char *until, double seconds) {
+const char *live_exchange(int fd, const char *bytes, size_t length, const char *until, double seconds) {
     static char answer[LIVE_ANSWER_MAX];
     double end = clock_seconds() + seconds;
     size_t used = 0;
-    int fd = live_connect(live);
 
     send_all(fd, bytes, length);
     answer[0] = '\0';
@@ -103,6 +102,10 @@ const char *live_talk(const struct live *live, const char *bytes, size_t length,
     }
     (void)close(fd);
     return answer;
+}
+
+const char *live_talk(const struct live *live, const char *bytes, size_t length, const char *until, double seconds) {
+    return live_exchange(live_connect(live), bytes, length, until, seconds);
 }
 
 const char *live_ask(const struct live *live, const char *text) {
