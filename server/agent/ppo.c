@@ -426,6 +426,30 @@ static enum status start_scoring(struct search *search) {
     return STATUS_OK;
 }
 
+/* The last reward that was a gain, and when. */
+struct gain {
+    double reward;
+    size_t iteration;
+};
+
+/* Was the last gain too many iterations ago? */
+static bool has_settled(const struct search *search, size_t iteration, struct gain *gain) {
+    const struct ppo_options *o = search->options;
+    if (search->base_reward >= gain->reward + o->min_gain * fabs(gain->reward)) {
+        *gain = (struct gain){search->base_reward, iteration};
+    }
+    return o->patience > 0 && iteration - gain->iteration >= o->patience;
+}
+
+static enum status tell(struct search *search, struct ppo_progress *progress, bool *changed) {
+    const struct ppo_hooks *hooks = search->hooks;
+    progress->evaluations = search->evaluations;
+    progress->reward_best = search->base_reward;
+    return hooks == NULL || hooks->after_iteration == NULL
+               ? STATUS_OK
+               : hooks->after_iteration(hooks->user, progress, search->base, changed, search->error);
+}
+
 static enum status run(struct search *search) {
     uint8_t *old_base = mem_alloc(search->actions, 1);
     if (old_base == NULL) {
@@ -437,6 +461,7 @@ static enum status run(struct search *search) {
         status = clone_warm(search);
     }
     struct ppo_progress progress = {.iterations = search->options->iterations};
+    struct gain gain = {search->base_reward, 0};
     for (size_t i = 0; status == STATUS_OK && i < search->options->iterations; i++) {
         if (cancelled(search)) {
             status = STATUS_CANCELLED;
@@ -444,15 +469,17 @@ static enum status run(struct search *search) {
         }
         progress.iteration = i + 1;
         status = iterate(search, &progress, old_base);
-        if (status != STATUS_OK || search->hooks == NULL || search->hooks->after_iteration == NULL) {
-            continue;
-        }
+        const bool settled = status == STATUS_OK && has_settled(search, progress.iteration, &gain);
         bool changed = false;
-        progress.evaluations = search->evaluations;
-        progress.reward_best = search->base_reward;
-        status = search->hooks->after_iteration(search->hooks->user, &progress, search->base, &changed, search->error);
+        progress.iterations = settled ? progress.iteration : search->options->iterations;
+        if (status == STATUS_OK) {
+            status = tell(search, &progress, &changed);
+        }
         if (status == STATUS_OK && changed) {
             status = start_scoring(search);
+            gain = (struct gain){search->base_reward, progress.iteration};
+        } else if (settled) {
+            break;
         }
     }
     mem_free(old_base);

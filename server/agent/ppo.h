@@ -25,6 +25,8 @@ struct ppo_options {
     float clone_confidence; /* probability the clone gives to the warm mask's bits, e.g. 0.9 for pruned */
     double
         expected_flips; /* the exploration: how many actions a sampled mask differs from the policy's mode by, about */
+    size_t patience;    /* the search ends after so many iterations in which the best reward */
+    double min_gain;    /* has come nearer to 0 by less than this share; patience 0: after all iterations */
 };
 extern const struct ppo_options ppo_default_options;
 /* The defaults for a policy that was trained on other networks: it is not made to clone the warm mask, and learns slower. */

@@ -58,16 +58,30 @@ struct banker {
     uint64_t draws; /* streams used so far, so that each inversion has its own */
 };
 
+/* How an inversion of the bank starts and how far it goes. Few steps on few samples tell the classes apart, but what is to be pruned must
+ * show the trigger as it is; a control only has to say how small an ordinary trigger gets. */
+enum effort { EFFORT_CONTROL, EFFORT_FROM, EFFORT_ANEW };
+static const struct effort_row {
+    bool anew;
+    size_t steps, batch; /* multiples of a rung's */
+    size_t measure;
+} efforts[] = {
+    [EFFORT_CONTROL] = {false, 3, 1, 2 * INVERT_GLANCE},
+    [EFFORT_FROM] = {false, 4, 2, INVERT_MEASURE},
+    [EFFORT_ANEW] = {true, 6, 2, INVERT_MEASURE},
+};
+
 /* One more inversion, from `like` or, anew, from a random start; the trigger is the caller's. */
-static enum status invert(struct banker *b, const struct trigger *like, bool anew, size_t level, struct trigger **out,
-                          struct error *error) {
+static enum status invert(struct banker *b, const struct trigger *like, enum effort effort, size_t level,
+                          struct trigger **out, struct error *error) {
     const struct rng rng = rng_stream(b->rng, ((uint64_t)1 << 32) + b->draws++);
-    const struct expose_options *o = b->options;
+    const struct effort_row *row = &efforts[effort];
+    const size_t batch = row->batch * b->options->batch;
     struct inversion *inversion = NULL;
-    enum status status = anew ? inversion_anew(b->data, like, scales[level], o->batch, &rng, &inversion, error)
-                              : inversion_from(b->data, like, scales[level], o->batch, &rng, &inversion, error);
+    enum status status = row->anew ? inversion_anew(b->data, like, scales[level], batch, &rng, &inversion, error)
+                                   : inversion_from(b->data, like, scales[level], batch, &rng, &inversion, error);
     if (status == STATUS_OK) {
-        status = inversion_advance(inversion, o->rung_steps * (anew ? o->rungs : 2), INVERT_MEASURE, error);
+        status = inversion_advance(inversion, row->steps * b->options->rung_steps, row->measure, error);
     }
     if (status == STATUS_OK) {
         status = trigger_copy(inversion_trigger(inversion), out, error);
@@ -115,7 +129,7 @@ enum status bank_reference(const struct invert_data *data, const struct expose_o
         double sizes[CONTROLS_MAX];
         for (size_t i = 0; i < count; i++) {
             struct trigger *trigger = NULL;
-            const enum status status = invert(&banker, controls[i]->trigger, false, level, &trigger, error);
+            const enum status status = invert(&banker, controls[i]->trigger, EFFORT_CONTROL, level, &trigger, error);
             if (status != STATUS_OK) {
                 return status;
             }
@@ -138,7 +152,7 @@ static enum status strengthen(struct banker *b, struct exposure_cell *cell, cons
         double reference = 0.0;
         enum status status = bank_reference(b->data, b->options, b->rng, b->exposure, family, level, &reference, error);
         if (status == STATUS_OK) {
-            status = invert(b, *strongest, false, level, &stronger, error);
+            status = invert(b, *strongest, EFFORT_FROM, level, &stronger, error);
         }
         if (status != STATUS_OK) {
             return status;
@@ -161,9 +175,8 @@ static enum status bank_suspect(struct banker *b, struct exposure_cell *cell, st
     struct trigger *trigger = NULL;
     const enum trigger_family family = cell->trigger->family;
     cell->level = 0;
-    /* Few steps tell the classes apart, but what is to be pruned must show the trigger as it is: more steps. */
     enum status status = trigger_is_fixed(family) ? trigger_copy(cell->trigger, &trigger, error)
-                                                  : invert(b, cell->trigger, false, cell->level, &trigger, error);
+                                                  : invert(b, cell->trigger, EFFORT_FROM, cell->level, &trigger, error);
     if (status == STATUS_OK) {
         status = exposure_add(b->exposure, trigger, error);
     }
@@ -172,7 +185,7 @@ static enum status bank_suspect(struct banker *b, struct exposure_cell *cell, st
         status = strengthen(b, cell, &strongest, error);
     }
     for (size_t r = 0; r < b->options->restarts && status == STATUS_OK; r++) {
-        status = invert(b, cell->trigger, true, cell->level, &trigger, error);
+        status = invert(b, cell->trigger, EFFORT_ANEW, cell->level, &trigger, error);
         if (status == STATUS_OK) {
             status = exposure_add(b->exposure, trigger, error);
         }

@@ -9,8 +9,9 @@
 
 enum {
     FIT_SAMPLES = 96,
-    HEAT_PART = 3, /* all entries are tried on a third of the samples, */
-    HEAT_KEPT = 6  /* and this many of each class on all of them */
+    MAP_SAMPLES = 32, /* with a map each entry is tried on so many */
+    HEAT_PART = 3,    /* all entries are tried on a third of the samples, */
+    HEAT_KEPT = 3     /* and this many of each class on all of them */
 };
 
 struct probing {
@@ -165,7 +166,7 @@ enum status dictionary_fit(const struct invert_data *data, struct trigger *trigg
         for (size_t e = 0; e < entries && status == STATUS_OK; e++) {
             double loss = 0.0, success = 0.0;
             trigger_set_entry(trigger, data->range, e);
-            status = invert_measure(data, trigger, FIT_SAMPLES, &loss, &success, error);
+            status = invert_measure(data, trigger, MAP_SAMPLES, &loss, &success, error);
             best = loss < least ? e : best;
             least = fmin(least, loss);
         }

@@ -11,9 +11,9 @@
 #include "server/expose/dictionary.h"
 
 const struct expose_options expose_default_options = {
-    .rung_steps = 12,
+    .rung_steps = 6,
     .rungs = 3,
-    .batch = 32,
+    .batch = 16,
     .anomaly_threshold = 2.0,
     .size_ratio = 0.5,
     .restarts = 1,
@@ -22,6 +22,10 @@ const struct expose_options expose_default_options = {
 };
 
 enum { CLASSES_LEFT_MIN = 2, HEAT_STEPS_MIN = 4 };
+/* From the second rung on: a family in which even the smallest trigger is above this share of the median has no suspect. Of eleven
+ * backdoors that a family shows the target was at 0.00 to 0.55 by then, and falls to a half of that in the last rung. Beside a plain
+ * suspect only another plain one is looked for. */
+static const double HOPELESS_SHARE = 0.75, HOPELESS_BESIDE = 0.5;
 
 static bool is_many(const struct expose_options *options, size_t classes) {
     return classes > options->many && options->many >= 2 * CLASSES_LEFT_MIN;
@@ -29,6 +33,24 @@ static bool is_many(const struct expose_options *options, size_t classes) {
 
 struct exposure_cell *exposure_cell(const struct exposure *exposure, enum trigger_family family, size_t target) {
     return &exposure->cells[(size_t)family * exposure->columns + target];
+}
+
+/* The least share of their family's median among the suspects of all families; INFINITY without any. */
+static double least_share(const struct exposure *exposure) {
+    double least = INFINITY;
+    for (size_t i = 0; i < TRIGGER_FAMILY_COUNT * exposure->columns; i++) {
+        const struct exposure_cell *cell = &exposure->cells[i];
+        least = cell->suspect ? fmin(least, cell->size / exposure->median[i / exposure->columns]) : least;
+    }
+    return least;
+}
+
+/* Of the size ratio: beside a suspect below the one, those above the other are its weak reflections in other families. */
+static const double PLAIN = 0.5, WEAK = 0.8;
+
+/* Has a family shown a backdoor so plainly that the others need only be looked at for one as plain? */
+static bool is_plain(const struct exposure *exposure, const struct expose_options *options) {
+    return exposure->classes > 2 && least_share(exposure) <= PLAIN * options->size_ratio;
 }
 
 /* One family's race: the inversions still running, by class. */
@@ -41,25 +63,45 @@ struct race {
     struct inversion **inversions; /* (classes), NULL when dropped */
     size_t *order;                 /* classes still in, by size */
     size_t left;
+    bool ended_early;    /* before the last rung: the sizes are those of few steps */
     double *scratch;     /* (classes) */
     size_t *done, total; /* steps of all families, for progress */
 };
 
-static enum status advance_class(struct race *race, size_t target, size_t steps, size_t limit, struct error *error) {
-    struct exposure_cell *cell = exposure_cell(race->exposure, race->family, target);
-    enum status status = inversion_advance(race->inversions[target], steps, limit, error);
-    if (status != STATUS_OK) {
-        return status;
-    }
-    const struct trigger *trigger = inversion_trigger(race->inversions[target]);
-    cell->size = trigger->size;
-    cell->success = trigger->success;
-    cell->steps = inversion_steps(race->inversions[target]);
-    *race->done += steps;
+/* Steps of each class in a rung: the last one adds twice as many. A bounded trigger settles soon; a mask has to shrink. */
+static size_t rung_steps(const struct expose_options *options, enum trigger_family family, size_t rung) {
+    const size_t steps = trigger_is_bounded(family) ? (2 * options->rung_steps + 2) / 3 : options->rung_steps;
+    return rung + 1 == options->rungs ? 2 * steps : steps;
+}
+
+static void tell_progress(const struct race *race, const struct trigger *last) {
     if (race->hooks != NULL && race->hooks->progress != NULL) {
-        race->hooks->progress(race->hooks->user, *race->done, race->total, trigger);
+        race->hooks->progress(race->hooks->user, *race->done, race->total, last);
     }
-    return STATUS_OK;
+}
+
+/* Advances the classes order[first, first + count). */
+static enum status advance_classes(struct race *race, size_t first, size_t count, size_t steps, size_t limit,
+                                   struct error *error) {
+    struct inversion **list = mem_alloc(count, sizeof(struct inversion *));
+    if (list == NULL) {
+        return error_no_memory(error, "a rung's inversions");
+    }
+    for (size_t i = 0; i < count; i++) {
+        list[i] = race->inversions[race->order[first + i]];
+    }
+    const enum status status = inversion_advance_all(list, count, steps, limit, error);
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        struct exposure_cell *cell = exposure_cell(race->exposure, race->family, race->order[first + i]);
+        const struct trigger *trigger = inversion_trigger(list[i]);
+        cell->size = trigger->size;
+        cell->success = trigger->success;
+        cell->steps = inversion_steps(list[i]);
+        *race->done += steps;
+        tell_progress(race, trigger);
+    }
+    mem_free(list);
+    return status;
 }
 
 static enum status keep_trigger(struct race *race, size_t target, struct error *error) {
@@ -86,31 +128,45 @@ static void sort_left(struct race *race) {
 
 /* Runs one more rung for the classes left; the sizes of those dropped before shrink by the median factor of those that
  * ran, the smallest excepted (it may be the backdoor). */
-static enum status run_rung(struct race *race, bool *in, size_t limit, struct error *error) {
+static enum status run_rung(struct race *race, const bool *in, size_t rung, struct error *error) {
+    const struct expose_options *options = race->options;
+    double *before = race->scratch; /* each is replaced by a factor once it has been used */
     size_t counted = 0;
     for (size_t i = 0; i < race->left; i++) {
-        struct exposure_cell *cell = exposure_cell(race->exposure, race->family, race->order[i]);
-        const double before = cell->size;
-        const enum status status = advance_class(race, race->order[i], race->options->rung_steps, limit, error);
-        if (status != STATUS_OK) {
-            return status;
-        }
-        if (before > 0.0 && i > 0) {
-            race->scratch[counted++] = cell->size / before;
+        before[i] = exposure_cell(race->exposure, race->family, race->order[i])->size;
+    }
+    const enum status status = advance_classes(race, 0, race->left, rung_steps(options, race->family, rung),
+                                               rung + 1 == options->rungs ? INVERT_MEASURE : INVERT_GLANCE, error);
+    for (size_t i = 1; i < race->left && status == STATUS_OK; i++) {
+        if (before[i] > 0.0) {
+            before[counted++] = exposure_cell(race->exposure, race->family, race->order[i])->size / before[i];
         }
     }
-    const double factor = counted > 0 ? fmin(1.0, anomaly_median(race->scratch, counted)) : 1.0;
-    for (size_t t = 0; t < race->exposure->classes; t++) {
+    const double factor = counted > 0 ? fmin(1.0, anomaly_median(before, counted)) : 1.0;
+    for (size_t t = 0; t < race->exposure->classes && status == STATUS_OK; t++) {
         if (!in[t]) {
             exposure_cell(race->exposure, race->family, t)->size *= factor;
         }
     }
     sort_left(race);
-    return STATUS_OK;
+    return status;
+}
+
+/* Can no class of the family become a suspect any more? */
+static bool is_hopeless(struct race *race) {
+    const size_t classes = race->exposure->classes;
+    for (size_t t = 0; t < classes; t++) {
+        race->scratch[t] = exposure_cell(race->exposure, race->family, t)->size;
+    }
+    const double median = anomaly_median(race->scratch, classes);
+    const double share = is_plain(race->exposure, race->options) ? HOPELESS_BESIDE : HOPELESS_SHARE;
+    return classes > 2 && exposure_cell(race->exposure, race->family, race->order[0])->size > share * median;
 }
 
 /* A start that works already at the dictionary's strength is better than a random one. */
 static const double START_SUCCESS = 0.5;
+/* An entry of a fixed family that works on fewer of the probe's samples is none of a backdoor's, and what the probe says of it will do. */
+static const double PROMISING_SUCCESS = 0.3;
 /* Clean networks, too, yield to one pattern or another with up to 59 %. */
 static const double HINT_SUCCESS = 0.625;
 
@@ -139,7 +195,12 @@ static enum status read_dictionary(struct race *race, const struct dictionary_fi
         struct exposure_cell *cell = exposure_cell(race->exposure, race->family, t);
         enum status status =
             trigger_new_entry(race->family, t, finds[t].entry, race->data->range, &cell->trigger, error);
-        if (status == STATUS_OK) {
+        if (status != STATUS_OK) {
+            return status;
+        }
+        cell->trigger->loss = finds[t].loss;
+        cell->trigger->success = finds[t].success;
+        if (finds[t].success >= PROMISING_SUCCESS) {
             status = invert_measure(race->data, cell->trigger, INVERT_MEASURE, &cell->trigger->loss,
                                     &cell->trigger->success, error);
         }
@@ -168,11 +229,12 @@ static enum status run_heat(struct race *race, const struct dictionary_find *fin
     race->left = 0;
     for (size_t t = 0; t < classes && status == STATUS_OK; t++) {
         status = enter_class(race, t, finds, rng, error);
-        if (status == STATUS_OK) {
-            status = advance_class(race, t, heat_steps(race->options, classes), INVERT_GLANCE, error);
-        }
-        race->order[race->left++] = t;
+        race->order[race->left] = t;
         in[t] = true;
+        if (status == STATUS_OK) {
+            status = advance_classes(race, race->left, 1, heat_steps(race->options, classes), INVERT_GLANCE, error);
+        }
+        race->left++;
         sort_left(race);
         if (race->left > room) {
             const size_t last = race->order[--race->left];
@@ -193,6 +255,7 @@ static enum status run_race(struct race *race, const struct dictionary_find *fin
     }
     enum status status = STATUS_OK;
     race->left = classes;
+    race->ended_early = false;
     if (is_many(race->options, classes)) {
         status = run_heat(race, finds, in, rng, error);
     }
@@ -201,10 +264,13 @@ static enum status run_race(struct race *race, const struct dictionary_find *fin
         in[t] = true;
         status = enter_class(race, t, finds, rng, error);
     }
-    for (size_t rung = 0; rung < race->options->rungs && status == STATUS_OK; rung++) {
-        status = run_rung(race, in, rung == 0 ? INVERT_GLANCE : INVERT_MEASURE, error);
+    for (size_t rung = 0; race->left > 0 && status == STATUS_OK; rung++) {
+        status = run_rung(race, in, rung, error);
+        const bool end = rung + 1 == race->options->rungs;
+        race->ended_early = !end && status == STATUS_OK && rung > 0 && is_hopeless(race);
+        const bool last = end || race->ended_early;
         const size_t half = (race->left + 1) / 2;
-        const size_t keep = rung + 1 == race->options->rungs ? 0 : half > CLASSES_LEFT_MIN ? half : CLASSES_LEFT_MIN;
+        const size_t keep = last ? 0 : half > CLASSES_LEFT_MIN ? half : CLASSES_LEFT_MIN;
         while (status == STATUS_OK && race->left > keep) {
             const size_t target = race->order[--race->left];
             in[target] = false;
@@ -234,8 +300,10 @@ static bool stands_out(const struct expose_options *options, enum trigger_family
     return cell->anomaly >= fmax(needed, 0.5 * options->anomaly_threshold) && cell->success >= success_min(family);
 }
 
-static enum status find_suspects(struct exposure *exposure, const struct expose_options *options,
-                                 enum trigger_family family, struct error *error) {
+static enum status find_suspects(const struct race *race, struct error *error) {
+    struct exposure *exposure = race->exposure;
+    const struct expose_options *options = race->options;
+    const enum trigger_family family = race->family;
     const size_t classes = exposure->classes;
     double *values = mem_alloc(3 * classes, sizeof *values);
     if (values == NULL) {
@@ -246,7 +314,7 @@ static enum status find_suspects(struct exposure *exposure, const struct expose_
         values[t] = exposure_cell(exposure, family, t)->size;
     }
     exposure->median[family] = anomaly_index(values, classes, scratch, index);
-    exposure->reference[family][0] = exposure->median[family];
+    exposure->reference[family][0] = race->ended_early ? -1.0 : exposure->median[family];
     for (size_t level = 1; level < EXPOSE_LEVELS; level++) {
         exposure->reference[family][level] = -1.0;
     }
@@ -266,18 +334,21 @@ static enum status find_suspects(struct exposure *exposure, const struct expose_
     return STATUS_OK;
 }
 
-static bool has_suspect(const struct exposure *exposure) {
-    bool any = false;
-    for (size_t i = 0; i < TRIGGER_FAMILY_COUNT * exposure->columns; i++) {
-        any = any || exposure->cells[i].suspect;
+static void drop_reflections(struct exposure *exposure, const struct expose_options *options) {
+    if (!is_plain(exposure, options)) {
+        return;
     }
-    return any;
+    for (size_t i = 0; i < TRIGGER_FAMILY_COUNT * exposure->columns; i++) {
+        struct exposure_cell *cell = &exposure->cells[i];
+        const double most = WEAK * options->size_ratio * exposure->median[i / exposure->columns];
+        cell->suspect = cell->suspect && cell->size <= most;
+    }
 }
 
 /* With no suspect in any family: those who stand out by their index although they are above the ratio. Beside a plain suspect they
  * are its weak reflections in other families, and pruning against those costs accuracy for nothing. */
 static void look_again(struct exposure *exposure, const struct expose_options *options) {
-    if (exposure->classes <= 2 || has_suspect(exposure)) {
+    if (exposure->classes <= 2 || least_share(exposure) < INFINITY) {
         return;
     }
     for (enum trigger_family f = 0; f < TRIGGER_FAMILY_COUNT; f++) {
@@ -290,21 +361,15 @@ static void look_again(struct exposure *exposure, const struct expose_options *o
     }
 }
 
-static size_t steps_of_all(const struct expose_options *options, size_t classes) {
-    size_t total = 0, left = classes;
-    if (is_many(options, classes)) {
-        total = classes * heat_steps(options, classes);
-        left = options->many / 2;
-    }
+/* Steps of a family whose race goes to the end. */
+static size_t steps_of(const struct expose_options *options, size_t classes, enum trigger_family family) {
+    const bool many = is_many(options, classes);
+    size_t total = many ? classes * heat_steps(options, classes) : 0, left = many ? options->many / 2 : classes;
     for (size_t rung = 0; rung < options->rungs; rung++) {
-        total += left * options->rung_steps;
+        total += left * rung_steps(options, family, rung);
         left = (left + 1) / 2 > CLASSES_LEFT_MIN ? (left + 1) / 2 : CLASSES_LEFT_MIN;
     }
-    size_t families = 0;
-    for (enum trigger_family f = 0; f < TRIGGER_FAMILY_COUNT; f++) {
-        families += !trigger_is_fixed(f);
-    }
-    return total * families;
+    return trigger_is_fixed(family) ? 0 : total;
 }
 
 /* Remembers the entries that send most samples to one class, as far as there is room. The probe's few samples only say which to look at. */
@@ -343,26 +408,35 @@ static enum status expose_family(struct race *race, struct dictionary_find *find
     }
     if (status == STATUS_OK && trigger_is_fixed(family)) {
         status = read_dictionary(race, finds, error);
+        race->ended_early = false;
     } else if (status == STATUS_OK) {
         status = run_race(race, has_entries ? finds : NULL, rng, error);
     }
     if (status == STATUS_OK) {
-        status = find_suspects(race->exposure, race->options, family, error);
+        status = find_suspects(race, error);
     }
-    return status == STATUS_OK ? all_to_all_expose(race->data, race->options, family, rng, race->exposure, error)
-                               : status;
+    return status == STATUS_OK && !is_plain(race->exposure, race->options)
+               ? all_to_all_expose(race->data, race->options, family, rng, race->exposure, error)
+               : status;
 }
 
 static enum status expose_all(struct race *race, const struct rng *rng, struct error *error) {
     struct dictionary_find *finds = mem_alloc(race->exposure->classes, sizeof *finds);
     enum status status = finds == NULL ? error_no_memory(error, "the dictionary") : STATUS_OK;
+    size_t next = 0;
     for (enum trigger_family f = 0; f < TRIGGER_FAMILY_COUNT && status == STATUS_OK; f++) {
         race->family = f;
         status = expose_family(race, finds, rng, error);
+        next += steps_of(race->options, race->exposure->classes, f);
+        *race->done = next; /* a race may end early */
+        if (status == STATUS_OK && race->ended_early) {
+            tell_progress(race, exposure_cell(race->exposure, f, race->order[0])->trigger);
+        }
     }
     mem_free(finds);
     if (status == STATUS_OK) {
         look_again(race->exposure, race->options);
+        drop_reflections(race->exposure, race->options);
         status = bank_build(race->data, race->options, rng, race->exposure, error);
     }
     return status;
@@ -374,7 +448,9 @@ enum status expose_run(const struct invert_data *data, const struct expose_optio
     const size_t classes = data->classes;
     size_t done = 0;
     struct race race = {.data = data, .options = options, .hooks = hooks, .done = &done};
-    race.total = steps_of_all(options, classes);
+    for (enum trigger_family f = 0; f < TRIGGER_FAMILY_COUNT; f++) {
+        race.total += steps_of(options, classes, f);
+    }
     race.exposure = mem_calloc(1, sizeof *race.exposure);
     race.inversions = mem_calloc(classes, sizeof(struct inversion *));
     race.order = mem_calloc(classes, sizeof *race.order);

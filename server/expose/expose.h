@@ -11,9 +11,10 @@
 #include "server/expose/invert.h"
 
 struct expose_options {
-    size_t rung_steps;        /* steps of each class in the first rung; each later rung adds as many to those left */
-    size_t rungs;             /* the classes left are halved after each */
-    size_t batch;             /* samples a step */
+    size_t
+        rung_steps; /* steps of each class in a rung; the last one adds twice as many, bounded families take 2/3 of it */
+    size_t rungs;   /* the classes left are halved after each */
+    size_t batch;   /* samples a step of a race; triggers for the bank take twice as many */
     double anomaly_threshold; /* a suspect's anomaly index is at least this, */
     double size_ratio;        /* if its size is this share of the median; the more, the smaller it is not */
     size_t restarts;          /* further inversions of each suspect, from other starts */
@@ -46,7 +47,7 @@ struct exposure {
     struct exposure_cell *cells;         /* (TRIGGER_FAMILY_COUNT, columns) */
     double median[TRIGGER_FAMILY_COUNT]; /* of the sizes in each family */
     /* At each level what a suspect's size is compared with: the median size of other classes there. At level 0 that is the family's
-     * median; higher ones are measured when they are first asked for (bank.h), negative before. */
+     * median if its race went to the end; all others are measured when they are first asked for (bank.h), negative before. */
     double reference[TRIGGER_FAMILY_COUNT][EXPOSE_LEVELS];
     struct trigger *hints[HINTS_MAX]; /* entries of dictionaries that send most samples to one class, owned */
     size_t hint_count;

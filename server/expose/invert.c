@@ -30,37 +30,52 @@ struct inversion {
     float *parameter_gradient; /* (parameter_count) */
 };
 
-/* One engine run over picked samples with a trigger applied. */
-struct pass {
-    const struct invert_data *data;
+/* One trigger's share of a pass. */
+struct part {
     const struct trigger *trigger;
     const size_t *picked;
-    size_t count, chunk;
     struct chunk_sum *sums;
     float *chunk_gradients; /* NULL when only measuring */
 };
+
+/* One engine run over picked samples with triggers applied: `rows` of each part, which are whole chunks if there are several parts. */
+struct pass {
+    const struct invert_data *data;
+    const struct part *parts;
+    size_t part_count, rows, chunk;
+};
+
+/* The part that the chunk from row `first` on belongs to, and where it starts there. */
+static const struct part *part_of(const struct pass *pass, size_t first, size_t *at) {
+    *at = first % pass->rows;
+    return &pass->parts[first / pass->rows];
+}
 
 static void fill_triggered(void *user, size_t first, size_t n, float *x) {
     const struct pass *pass = user;
     const struct image_range *range = pass->data->range;
     const size_t size = range->channels * range->height * range->width;
+    size_t at;
+    const struct part *part = part_of(pass, first, &at);
     for (size_t i = 0; i < n; i++) {
-        trigger_apply(pass->trigger, range, pass->data->images + pass->picked[first + i] * size, x + i * size);
+        trigger_apply(part->trigger, range, pass->data->images + part->picked[at + i] * size, x + i * size);
     }
 }
 
 static void target_loss(void *user, size_t first, size_t n, const float *logits, float *dlogits) {
     const struct pass *pass = user;
     const size_t classes = pass->data->classes;
-    struct chunk_sum *sum = &pass->sums[first / pass->chunk];
+    size_t at;
+    const struct part *part = part_of(pass, first, &at);
+    struct chunk_sum *sum = &part->sums[at / pass->chunk];
     sum->loss = 0.0;
     sum->hits = 0;
     for (size_t i = 0; i < n; i++) {
         const float *row = logits + i * classes;
         float *drow = dlogits == NULL ? NULL : dlogits + i * classes;
-        const int32_t label = pass->data->labels[pass->picked[first + i]];
-        const int32_t goal = trigger_goal(pass->trigger, label);
-        const float scale = 1.0F / (float)pass->count;
+        const int32_t label = pass->data->labels[part->picked[at + i]];
+        const int32_t goal = trigger_goal(part->trigger, label);
+        const float scale = 1.0F / (float)pass->rows;
         if (goal == TRIGGER_AWAY) {
             sum->loss += loss_leave(1, classes, row, &label, scale, drow);
             sum->hits += loss_argmax(classes, row) != (size_t)label;
@@ -75,12 +90,14 @@ static void trigger_gradient(void *user, size_t first, size_t n, const float *x,
     const struct pass *pass = user;
     const struct image_range *range = pass->data->range;
     const size_t size = range->channels * range->height * range->width;
-    const size_t count = pass->trigger->rendered_count;
-    float *gradient = pass->chunk_gradients + first / pass->chunk * count;
+    size_t at;
+    const struct part *part = part_of(pass, first, &at);
+    const size_t count = part->trigger->rendered_count;
+    float *gradient = part->chunk_gradients + at / pass->chunk * count;
     (void)x;
     memset(gradient, 0, count * sizeof *gradient);
     for (size_t i = 0; i < n; i++) {
-        trigger_backward(pass->trigger, range, pass->data->images + pass->picked[first + i] * size, dx + i * size,
+        trigger_backward(part->trigger, range, pass->data->images + part->picked[at + i] * size, dx + i * size,
                          gradient);
     }
 }
@@ -92,15 +109,16 @@ static size_t chunk_count(size_t count, size_t chunk) {
 /* Runs the pass; without gradients only forward, the loss then being taken from the logits. */
 static enum status run_pass(struct pass *pass, float *logits, struct error *error) {
     const struct invert_data *data = pass->data;
+    const bool measures = pass->parts[0].chunk_gradients == NULL;
     const struct engine_run run = {
-        .count = pass->count,
+        .count = pass->rows * pass->part_count,
         .user = pass,
         .fill_input = fill_triggered,
         .mask = data->mask,
         .fill = data->fill,
         .logits = logits,
-        .loss = pass->chunk_gradients == NULL ? NULL : target_loss,
-        .input_grad = pass->chunk_gradients == NULL ? NULL : trigger_gradient,
+        .loss = measures ? NULL : target_loss,
+        .input_grad = measures ? NULL : trigger_gradient,
         .cancel = data->cancel,
     };
     return engine_run(data->engine, &run, error);
@@ -119,15 +137,16 @@ static size_t find_eligible(const struct invert_data *data, const struct trigger
 
 enum status invert_logits(const struct invert_data *data, const struct trigger *trigger, size_t limit, size_t *picked,
                           float *logits, size_t *count, struct error *error) {
-    struct pass pass = {.data = data, .trigger = trigger, .picked = picked, .chunk = engine_chunk(data->engine)};
-    pass.count = find_eligible(data, trigger, picked);
-    pass.count = pass.count > limit ? limit : pass.count;
-    if (pass.count == 0) {
+    const struct part part = {.trigger = trigger, .picked = picked};
+    struct pass pass = {.data = data, .parts = &part, .part_count = 1, .chunk = engine_chunk(data->engine)};
+    pass.rows = find_eligible(data, trigger, picked);
+    pass.rows = pass.rows > limit ? limit : pass.rows;
+    if (pass.rows == 0) {
         return error_set(error, STATUS_INVALID, NULL,
                          "failed to measure a trigger to class %zu: got samples of that class only, expected others",
                          trigger->target);
     }
-    *count = pass.count;
+    *count = pass.rows;
     return run_pass(&pass, logits, error);
 }
 
@@ -136,16 +155,17 @@ enum status invert_measure(const struct invert_data *data, const struct trigger 
     size_t *picked = mem_alloc(data->count, sizeof *picked);
     float *logits = mem_alloc(limit * data->classes, sizeof *logits);
     struct chunk_sum sum;
-    struct pass pass = {.data = data, .trigger = trigger, .picked = picked, .sums = &sum};
+    const struct part part = {.trigger = trigger, .picked = picked, .sums = &sum};
+    struct pass pass = {.data = data, .parts = &part, .part_count = 1};
     enum status status = picked == NULL || logits == NULL ? error_no_memory(error, "a trigger's measure") : STATUS_OK;
     if (status == STATUS_OK) {
-        status = invert_logits(data, trigger, limit, picked, logits, &pass.count, error);
+        status = invert_logits(data, trigger, limit, picked, logits, &pass.rows, error);
     }
     if (status == STATUS_OK) {
-        pass.chunk = pass.count;
-        target_loss(&pass, 0, pass.count, logits, NULL);
-        *loss = sum.loss / (double)pass.count;
-        *success = (double)sum.hits / (double)pass.count;
+        pass.chunk = pass.rows;
+        target_loss(&pass, 0, pass.rows, logits, NULL);
+        *loss = sum.loss / (double)pass.rows;
+        *success = (double)sum.hits / (double)pass.rows;
     }
     mem_free(picked);
     mem_free(logits);
@@ -267,22 +287,11 @@ static void pick_batch(struct inversion *v) {
     }
 }
 
-static enum status step(struct inversion *v, struct error *error) {
+/* Adds up the chunks' gradients and moves the trigger along them. */
+static void follow(struct inversion *v) {
     struct trigger *t = v->trigger;
-    pick_batch(v);
-    struct pass pass = {.data = &v->data,
-                        .trigger = t,
-                        .picked = v->picked,
-                        .count = v->batch,
-                        .chunk = engine_chunk(v->data.engine),
-                        .sums = v->sums,
-                        .chunk_gradients = v->chunk_gradients};
-    enum status status = run_pass(&pass, NULL, error);
-    if (status != STATUS_OK) {
-        return status;
-    }
     memcpy(v->rendered_gradient, v->chunk_gradients, t->rendered_count * sizeof *v->rendered_gradient);
-    for (size_t c = 1; c < chunk_count(pass.count, pass.chunk); c++) {
+    for (size_t c = 1; c < chunk_count(v->batch, engine_chunk(v->data.engine)); c++) {
         const float *part = v->chunk_gradients + c * t->rendered_count;
         for (size_t i = 0; i < t->rendered_count; i++) {
             v->rendered_gradient[i] += part[i];
@@ -293,23 +302,75 @@ static enum status step(struct inversion *v, struct error *error) {
     trigger_project(t, v->data.range);
     trigger_render(t, v->data.range);
     v->steps++;
-    return STATUS_OK;
 }
 
-static enum status advance(struct inversion *v, size_t steps, size_t limit, struct error *error) {
-    if (trigger_is_fixed(v->trigger->family)) { /* nothing to step along: the best of its list */
-        v->steps += steps;
-        return dictionary_fit(&v->data, v->trigger, error);
+/* One step of each in one run; parts (count) is scratch. */
+static enum status step(struct inversion *const *inversions, size_t count, struct part *parts, struct error *error) {
+    for (size_t i = 0; i < count; i++) {
+        struct inversion *v = inversions[i];
+        pick_batch(v);
+        parts[i] = (struct part){v->trigger, v->picked, v->sums, v->chunk_gradients};
     }
+    const struct inversion *first = inversions[0];
+    struct pass pass = {.data = &first->data,
+                        .parts = parts,
+                        .part_count = count,
+                        .rows = first->batch,
+                        .chunk = engine_chunk(first->data.engine)};
+    const enum status status = run_pass(&pass, NULL, error);
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        follow(inversions[i]);
+    }
+    return status;
+}
+
+/* Can their steps share runs? A chunk must not be of two triggers. */
+static bool go_together(struct inversion *const *inversions, size_t count) {
+    const struct inversion *first = inversions[0];
+    bool together = first->batch % engine_chunk(first->data.engine) == 0;
+    for (size_t i = 1; i < count; i++) {
+        const struct inversion *v = inversions[i];
+        together = together && v->batch == first->batch && v->data.mask == first->data.mask &&
+                   v->data.fill == first->data.fill && v->data.engine == first->data.engine;
+    }
+    return together;
+}
+
+static enum status take_steps(struct inversion *const *inversions, size_t count, size_t steps, struct error *error) {
+    const size_t each = go_together(inversions, count) ? count : 1;
+    struct part *parts = mem_alloc(each, sizeof *parts);
+    enum status status = parts == NULL ? error_no_memory(error, "the steps of an inversion") : STATUS_OK;
+    for (size_t i = 0; i < count && status == STATUS_OK; i += each) {
+        for (size_t s = 0; s < steps && status == STATUS_OK; s++) {
+            status = step(inversions + i, each, parts, error);
+        }
+    }
+    mem_free(parts);
+    return status;
+}
+
+static enum status measure(struct inversion *v, size_t limit, struct error *error) {
+    struct trigger *t = v->trigger;
+    const enum status status = invert_measure(&v->data, t, limit, &t->loss, &t->success, error);
+    if (status == STATUS_OK) {
+        t->size = trigger_size(t, v->data.range);
+    }
+    return status;
+}
+
+static enum status advance(struct inversion *const *inversions, size_t count, size_t steps, size_t limit,
+                           struct error *error) {
     enum status status = STATUS_OK;
-    for (size_t i = 0; i < steps && status == STATUS_OK; i++) {
-        status = step(v, error);
+    if (trigger_is_fixed(inversions[0]->trigger->family)) { /* nothing to step along: the best of its list */
+        for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+            inversions[i]->steps += steps;
+            status = dictionary_fit(&inversions[i]->data, inversions[i]->trigger, error);
+        }
+        return status;
     }
-    if (status == STATUS_OK) {
-        status = invert_measure(&v->data, v->trigger, limit, &v->trigger->loss, &v->trigger->success, error);
-    }
-    if (status == STATUS_OK) {
-        v->trigger->size = trigger_size(v->trigger, v->data.range);
+    status = take_steps(inversions, count, steps, error);
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        status = measure(inversions[i], limit, error);
     }
     return status;
 }
@@ -393,31 +454,76 @@ static void key_of(const struct inversion *v, size_t steps, size_t limit, const 
     digest_free(digest);
 }
 
-enum status inversion_advance(struct inversion *inversion, size_t steps, size_t limit, struct error *error) {
-    const struct invert_memo *memo = inversion->data.memo;
+/* One inversion as the memo sees it: the state it was asked for, then the state it reached. */
+struct asked {
+    struct inversion *inversion;
+    char *state;
+    size_t size;
     char key[DIGEST_HEX_SIZE];
-    if (memo == NULL) {
-        return advance(inversion, steps, limit, error);
-    }
-    const size_t size = saved_size(inversion);
-    char *state = mem_calloc(size, 1);
-    if (state == NULL) {
+};
+
+/* *known: the memo had it, and the inversion is there now. */
+static enum status ask(struct asked *asked, size_t steps, size_t limit, bool *known, struct error *error) {
+    struct inversion *v = asked->inversion;
+    asked->size = saved_size(v);
+    asked->state = mem_calloc(asked->size, 1);
+    if (asked->state == NULL) {
         return error_no_memory(error, "an inversion's state");
     }
-    enum status status = STATUS_OK;
-    save(inversion, state);
-    key_of(inversion, steps, limit, state, size, key);
-    if (key[0] == '\0') {
-        status = error_no_memory(error, "an inversion's key");
-    } else if (!memo->recall(memo->user, key, state, size) || !load(inversion, state)) {
-        status = advance(inversion, steps, limit, error);
-        if (status == STATUS_OK) {
-            save(inversion, state);
-            memo->keep(memo->user, key, state, size);
+    save(v, asked->state);
+    key_of(v, steps, limit, asked->state, asked->size, asked->key);
+    if (asked->key[0] == '\0') {
+        return error_no_memory(error, "an inversion's key");
+    }
+    const struct invert_memo *memo = v->data.memo;
+    *known = memo->recall(memo->user, asked->key, asked->state, asked->size) && load(v, asked->state);
+    return STATUS_OK;
+}
+
+static enum status advance_with_memo(struct inversion *const *inversions, size_t count, size_t steps, size_t limit,
+                                     struct error *error) {
+    const struct invert_memo *memo = inversions[0]->data.memo;
+    struct asked *asked = mem_calloc(count, sizeof *asked);
+    struct inversion **open = mem_calloc(count, sizeof(struct inversion *));
+    size_t open_count = 0;
+    enum status status = asked == NULL || open == NULL ? error_no_memory(error, "the states of inversions") : STATUS_OK;
+    for (size_t i = 0; i < count && status == STATUS_OK; i++) {
+        bool known = false;
+        asked[open_count].inversion = inversions[i];
+        status = ask(&asked[open_count], steps, limit, &known, error);
+        if (known) {
+            mem_free(asked[open_count].state);
+            asked[open_count].state = NULL;
+        } else {
+            open[open_count++] = inversions[i];
         }
     }
-    mem_free(state);
+    if (status == STATUS_OK && open_count > 0) {
+        status = advance(open, open_count, steps, limit, error);
+    }
+    for (size_t i = 0; i < open_count && status == STATUS_OK; i++) {
+        save(asked[i].inversion, asked[i].state);
+        memo->keep(memo->user, asked[i].key, asked[i].state, asked[i].size);
+    }
+    for (size_t i = 0; asked != NULL && i < count; i++) {
+        mem_free(asked[i].state);
+    }
+    mem_free(asked);
+    mem_free(open);
     return status;
+}
+
+enum status inversion_advance_all(struct inversion *const *inversions, size_t count, size_t steps, size_t limit,
+                                  struct error *error) {
+    if (count == 0) {
+        return STATUS_OK;
+    }
+    return inversions[0]->data.memo == NULL ? advance(inversions, count, steps, limit, error)
+                                            : advance_with_memo(inversions, count, steps, limit, error);
+}
+
+enum status inversion_advance(struct inversion *inversion, size_t steps, size_t limit, struct error *error) {
+    return inversion_advance_all(&inversion, 1, steps, limit, error);
 }
 
 size_t inversion_steps(const struct inversion *inversion) {

@@ -54,9 +54,13 @@ enum status inversion_from(const struct invert_data *data, const struct trigger 
 void inversion_free(struct inversion *inversion);
 
 /* Samples that tell a trigger's loss and success well enough, and those that tell which of many triggers are worth going on with. */
-enum { INVERT_MEASURE = 256, INVERT_GLANCE = 96 };
+enum { INVERT_MEASURE = 256, INVERT_GLANCE = 64 };
 /* `steps` of Adam, then loss, success, extent and size are measured anew on up to `limit` of the other classes' samples. */
 enum status inversion_advance(struct inversion *inversion, size_t steps, size_t limit, struct error *error);
+/* The same of several inversions of one family over the same data: with a batch of whole chunks their steps share runs of the engine, which
+ * keeps more threads busy; what each comes to is the same as one after the other. */
+enum status inversion_advance_all(struct inversion *const *inversions, size_t count, size_t steps, size_t limit,
+                                  struct error *error);
 size_t inversion_steps(const struct inversion *inversion);
 const struct trigger *inversion_trigger(const struct inversion *inversion); /* borrowed */
 

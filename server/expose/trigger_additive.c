@@ -82,30 +82,32 @@ static void project(struct trigger *t, const struct image_range *range) {
 
 /* --- the dictionary: sinusoids --- */
 
-/* Cycles over the image. Along an axis all are tried (an attack's stripes are upright or level), oblique ones in wider steps. */
+/* Cycles over the image. Along an axis all are tried, at two phases (an attack's stripes are upright or level), oblique ones in wider
+ * steps and at one. */
 enum {
     CYCLES_MAX = 16,
     OBLIQUE = 7,
     PHASES = 2,
-    AXIAL_ENTRIES = 2 * CYCLES_MAX,
+    AXIAL_ENTRIES = 2 * CYCLES_MAX * PHASES,
     OBLIQUE_ENTRIES = 2 * OBLIQUE * OBLIQUE
 };
 static const double oblique[OBLIQUE] = {1, 2, 3, 4, 6, 8, 11};
 
 static size_t entry_count(const struct image_range *range) {
     (void)range;
-    return (size_t)PHASES * (AXIAL_ENTRIES + OBLIQUE_ENTRIES);
+    return (size_t)AXIAL_ENTRIES + OBLIQUE_ENTRIES;
 }
 
 static void set_entry(struct trigger *t, const struct image_range *range, size_t index) {
     static const double two_pi = 6.283185307179586;
-    const size_t phase = index % PHASES, wave = index / PHASES;
+    size_t phase = 0;
     double rows = 0.0, columns = 0.0;
-    if (wave < AXIAL_ENTRIES) {
-        const size_t cycles = 1 + wave / 2;
+    if (index < AXIAL_ENTRIES) {
+        const size_t wave = index / PHASES, cycles = 1 + wave / 2;
+        phase = index % PHASES;
         *(wave % 2 == 0 ? &columns : &rows) = (double)cycles;
     } else {
-        const size_t k = wave - AXIAL_ENTRIES;
+        const size_t k = index - AXIAL_ENTRIES;
         columns = oblique[k / 2 % OBLIQUE];
         rows = oblique[k / 2 / OBLIQUE] * (k % 2 == 0 ? 1.0 : -1.0);
     }

@@ -4,6 +4,8 @@
 #include "common/mem.h"
 #include "server/expose/bank.h"
 
+enum { ADVERSARY_RUNGS = 4 }; /* its steps, in those of a rung: as many as a class that goes to the end takes */
+
 struct attack {
     struct job *job;
     const struct invert_data *data; /* of the masked network */
@@ -25,7 +27,7 @@ static enum status look(const struct attack *a, const struct exposure_cell *cell
     enum status status =
         inversion_anew(a->data, cell->trigger, bank_scale(level), options->batch, &rng, &inversion, error);
     if (status == STATUS_OK) {
-        status = inversion_advance(inversion, options->rung_steps * options->rungs, INVERT_MEASURE, error);
+        status = inversion_advance(inversion, ADVERSARY_RUNGS * options->rung_steps, INVERT_MEASURE, error);
     }
     if (status == STATUS_OK) {
         status = trigger_copy(inversion_trigger(inversion), &copy, error);

@@ -10,7 +10,7 @@
 #include "server/mitigate/mitigate_score.h"
 #include "server/mitigate/warm_start.h"
 
-enum { CONTROLS_MAX = 9 };
+enum { CONTROLS_MAX = 9, CONTROL_RUNGS = 3 /* steps of a control's trigger, in those of a rung */ };
 
 /* The job's bank and score are this one trigger's meanwhile. Takes the trigger. */
 static enum status residual_of(struct job *job, struct trigger *trigger, double *residual, struct error *error) {
@@ -59,7 +59,7 @@ static enum status control_residual(struct job *job, const struct trigger *hint,
     enum status status =
         inversion_new(&data, hint->family, target, hint->scale, options->batch, &rng, &inversion, error);
     if (status == STATUS_OK) {
-        status = inversion_advance(inversion, options->rung_steps * options->rungs, INVERT_MEASURE, error);
+        status = inversion_advance(inversion, CONTROL_RUNGS * options->rung_steps, INVERT_MEASURE, error);
     }
     if (status == STATUS_OK) {
         status = trigger_copy(inversion_trigger(inversion), &copy, error);

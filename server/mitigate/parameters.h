@@ -20,6 +20,7 @@ struct parameters {
     uint64_t restarts;
     uint64_t iterations;
     uint64_t masks_per_iteration;
+    uint64_t patience;
     uint64_t adversary_every;
     uint64_t adversary_rounds;
     uint64_t retune_steps;

@@ -9,7 +9,7 @@
 #include "server/nn/loss.h"
 #include "server/nn/optim.h"
 
-enum { BATCH = 48 }; /* clean samples a step, and as many triggered ones */
+enum { BATCH = 32 }; /* clean samples a step, and as many triggered ones */
 /* A step's trigger is up to this much stronger than the one that was found. */
 static const float STRENGTH_MAX = 1.3F;
 static const float GAIN_MIN = 0.2F, GAIN_MAX = 2.0F;

@@ -4,6 +4,8 @@
 #include "common/mem.h"
 #include "server/mitigate/job.h"
 
+enum { STEP_CHUNK = 8 };
+
 static enum status load_model(struct job *job, struct error *error) {
     char *bytes = NULL;
     size_t length = 0;
@@ -102,7 +104,9 @@ enum status stage_load(struct job *job, struct error *error) {
         status = engine_new(job->masked, job->pool, &options, &job->forward, error);
     }
     if (status == STATUS_OK) {
-        const struct engine_options options = {.backward = true};
+        /* Steps of an inversion are small: shorter chunks keep more threads busy, at little cost. */
+        const size_t chunk = engine_chunk(job->forward);
+        const struct engine_options options = {.backward = true, .chunk = chunk > STEP_CHUNK ? STEP_CHUNK : chunk};
         status = engine_new(job->masked, job->pool, &options, &job->backward, error);
     }
     return status;

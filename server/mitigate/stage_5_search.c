@@ -14,6 +14,8 @@
 #include "server/mitigate/mitigate_score.h"
 #include "server/mitigate/warm_start.h"
 
+/* Share of the reward that PPO must gain within the iterations of its patience. */
+static const double SETTLED_GAIN = 0.02;
 static const struct policy_shape policy_size = {.feature_count = 0, .width = 32, .layers = 2};
 
 static void curve_point(struct job *job, size_t evaluations, double best, double mean) {
@@ -108,6 +110,8 @@ static enum status policy_search(struct job *job, size_t *evaluations, struct er
     struct ppo_options options = job->parameters.policy == POLICY_BUILTIN ? ppo_trained_options() : ppo_default_options;
     options.iterations = job->parameters.iterations;
     options.masks_per_iteration = job->parameters.masks_per_iteration;
+    options.patience = job->parameters.patience;
+    options.min_gain = SETTLED_GAIN;
     const struct ppo_hooks hooks = {.user = &watch, .after_iteration = after_iteration, .cancel = job_cancel(job)};
     enum status status = mitigate_env_init(&env, job, error);
     if (status != STATUS_OK) {

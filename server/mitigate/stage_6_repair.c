@@ -12,11 +12,17 @@
 #include "server/nn/loss.h"
 
 enum { ROUNDS = 3, SPARING_STREAM = 50 };
-/* Nats a clean sample: a repair that costs more is retuned once more, with this much more weight on clean samples. */
-static const double DEAR_KL = 0.05, SPARING_WEIGHT = 10.0;
+/* Nats a clean sample, and share of the accuracy budget: a repair that costs more of both is retuned once more, with this much more weight
+ * on clean samples. */
+static const double DEAR_KL = 0.05, DEAR_SHARE = 0.5, SPARING_WEIGHT = 3.0;
 
-/* Mean KL(p0 || p) over the build and score samples. */
-static enum status clean_kl(struct job *job, const float *mask, const float *fill, double *kl, struct error *error) {
+/* What a repair costs on the build and score samples: mean KL(p0 || p), and the share of samples it classifies right no more. */
+struct cost {
+    double kl, accuracy;
+};
+
+static enum status clean_cost(struct job *job, const float *mask, const float *fill, struct cost *cost,
+                              struct error *error) {
     const size_t classes = job->info.classes, count = job->build_and_score_count;
     float *logits = mem_alloc(job->samples->count * classes, sizeof *logits);
     if (logits == NULL) {
@@ -30,12 +36,15 @@ static enum status clean_kl(struct job *job, const float *mask, const float *fil
                                    .cancel = job_cancel(job)};
     const enum status status = engine_run(job->forward, &run, error);
     if (status == STATUS_OK) {
-        double sum = 0.0;
+        double sum = 0.0, lost = 0.0;
         for (size_t i = 0; i < count; i++) {
-            const size_t row = job->build_and_score[i] * classes;
+            const size_t sample = job->build_and_score[i], row = sample * classes;
+            const size_t label = (size_t)job->samples->labels[sample];
             sum += loss_kl(1, classes, job->p0 + row, logits + row, 0.0F, NULL);
+            lost += loss_argmax(classes, job->logits0 + row) == label ? 1.0 : 0.0;
+            lost -= loss_argmax(classes, logits + row) == label ? 1.0 : 0.0;
         }
-        *kl = sum / (double)count;
+        *cost = (struct cost){sum / (double)count, lost / (double)count};
     }
     mem_free(logits);
     return status;
@@ -52,21 +61,21 @@ static void fetch_build_and_score(void *user, size_t first, size_t n, float *x) 
 /* The means of the units under the mask, if they serve better than those of the network as it came. */
 static enum status refit_fill(struct job *job, struct error *error) {
     struct unit_stats *stats = NULL;
-    double old_kl = 0.0, new_kl = 0.0;
-    enum status status = clean_kl(job, job->mask, job->fill, &old_kl, error);
+    struct cost before = {0}, after = {0};
+    enum status status = clean_cost(job, job->mask, job->fill, &before, error);
     if (status == STATUS_OK) {
         status = unit_stats_collect(job->forward, job->units, job->build_and_score_count, NULL, fetch_build_and_score,
                                     job, job->mask, job->fill, NULL, job_cancel(job), &stats, error);
     }
     if (status == STATUS_OK) {
-        status = clean_kl(job, job->mask, stats->mean, &new_kl, error);
+        status = clean_cost(job, job->mask, stats->mean, &after, error);
     }
     if (status == STATUS_OK) {
-        if (new_kl < old_kl) {
+        if (after.kl < before.kl) {
             memcpy(job->fill, stats->mean, job->units->unit_count * sizeof *job->fill);
         }
-        job_trace(job,
-                  json_pack("{s:s, s:f, s:f}", "event", "refill", "clean_kl_before", old_kl, "clean_kl_after", new_kl));
+        job_trace(job, json_pack("{s:s, s:f, s:f}", "event", "refill", "clean_kl_before", before.kl, "clean_kl_after",
+                                 after.kl));
     }
     unit_stats_free(stats);
     return status;
@@ -93,13 +102,14 @@ static enum status retune_rounds(struct job *job, size_t rounds, struct error *e
     return status;
 }
 
-/* Where many units had to go, accuracy is worth more than the last bit of recovery. */
+/* Where many units had to go and accuracy went with them, it is worth more than the last bit of recovery. */
 static enum status retune_sparingly(struct job *job, struct error *error) {
     const size_t steps = (size_t)job->parameters.retune_steps;
-    struct score_parts parts;
+    struct cost cost = {0};
     bool kept = false;
-    const enum status status = score_repaired(job->score, job->mask, job->fill, &parts, error);
-    return status == STATUS_OK && steps > 0 && parts.clean_kl > DEAR_KL
+    const enum status status = clean_cost(job, job->mask, job->fill, &cost, error);
+    return status == STATUS_OK && steps > 0 && cost.kl > DEAR_KL &&
+                   cost.accuracy > DEAR_SHARE * job->parameters.max_accuracy_drop
                ? retune(job, job->mask, job->fill, steps, SPARING_WEIGHT, SPARING_STREAM, &kept, error)
                : status;
 }

@@ -130,6 +130,58 @@ static void a_seed_fixes_the_result(void **state) {
     mem_free(results[1].best);
 }
 
+static enum status all_alike(void *user, const uint8_t *masks, size_t count, double *rewards, struct error *error) {
+    (void)user;
+    (void)masks;
+    (void)error;
+    for (size_t i = 0; i < count; i++) {
+        rewards[i] = -1.0;
+    }
+    return STATUS_OK;
+}
+
+struct seen {
+    size_t iteration, iterations, change_at;
+};
+
+static enum status note_iteration(void *user, const struct ppo_progress *progress, const uint8_t *best, bool *changed,
+                                  struct error *error) {
+    (void)best;
+    (void)error;
+    struct seen *seen = user;
+    seen->iteration = progress->iteration;
+    seen->iterations = progress->iterations;
+    *changed = progress->iteration == seen->change_at;
+    return STATUS_OK;
+}
+
+/* Without a gain it ends after its patience, or that long after the scoring changed; with patience 0 it goes on. */
+static void it_ends_when_nothing_is_gained(void **state) {
+    (void)state;
+    static const struct {
+        size_t patience, change_at, ends;
+    } cases[] = {{5, 0, 5}, {5, 3, 8}, {5, 5, 10}, {0, 0, 20}, {100, 0, 20}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct small small;
+        struct ppo_result result = {0};
+        struct error error = {0};
+        struct seen seen = {.change_at = cases[i].change_at};
+        small_init(&small);
+        small.options.iterations = 20;
+        small.options.patience = cases[i].patience;
+        small.options.min_gain = 0.02;
+        small.world.env.evaluate = all_alike;
+        const struct ppo_hooks hooks = {.user = &seen, .after_iteration = note_iteration};
+        assert_int_equal(
+            ppo_search(small.policy, &small.world.env, small.warm, &small.options, &hooks, &small.rng, &result, &error),
+            STATUS_OK);
+        assert_int_equal(seen.iteration, cases[i].ends);
+        assert_int_equal(seen.iterations, cases[i].ends);
+        mem_free(result.best);
+        small_deinit(&small);
+    }
+}
+
 /* An environment that remembers what it was asked, and changes its scoring when told to. */
 struct recorder {
     struct planted *world;
@@ -276,6 +328,7 @@ int main(void) {
         cmocka_unit_test(it_beats_other_searches_where_the_graph_tells),
         cmocka_unit_test(it_improves_small_worlds_with_weak_graphs),
         cmocka_unit_test(a_seed_fixes_the_result),
+        cmocka_unit_test(it_ends_when_nothing_is_gained),
         cmocka_unit_test(no_mask_is_scored_twice_and_changes_start_anew),
         cmocka_unit_test(cancel_and_errors_end_the_search),
         cmocka_unit_test(a_world_of_three_actions_is_searched_through),

@@ -133,6 +133,50 @@ static void test_threads_do_not_change_a_bit(void **state) {
     world_free(&three);
 }
 
+/* Inversions to all classes, by steps that share runs if the batch is of whole chunks (of 8), or one after the other. */
+static void invert_all(struct world *w, size_t batch, bool together, struct trigger *out[CLASSES]) {
+    struct error error = {0};
+    struct inversion *inversions[CLASSES];
+    for (size_t t = 0; t < CLASSES; t++) {
+        struct rng rng;
+        rng_seed(&rng, 30 + t);
+        assert_int_equal(inversion_new(&w->data, TRIGGER_PATCH, t, 1.0, batch, &rng, &inversions[t], &error),
+                         STATUS_OK);
+    }
+    if (together) {
+        assert_int_equal(inversion_advance_all(inversions, CLASSES, 6, INVERT_GLANCE, &error), STATUS_OK);
+    }
+    for (size_t t = 0; t < CLASSES; t++) {
+        if (!together) {
+            assert_int_equal(inversion_advance(inversions[t], 6, INVERT_GLANCE, &error), STATUS_OK);
+        }
+        assert_int_equal(inversion_steps(inversions[t]), 6);
+        assert_int_equal(trigger_copy(inversion_trigger(inversions[t]), &out[t], &error), STATUS_OK);
+        inversion_free(inversions[t]);
+    }
+}
+
+static void test_steps_taken_together_are_the_same(void **state) {
+    (void)state;
+    static const size_t batches[] = {16, 8, 12};
+    struct world w;
+    world_make(&w, true, 3);
+    for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++) {
+        struct trigger *single[CLASSES], *together[CLASSES];
+        invert_all(&w, batches[i], false, single);
+        invert_all(&w, batches[i], true, together);
+        for (size_t t = 0; t < CLASSES; t++) {
+            const size_t bytes = single[t]->parameter_count * sizeof(float);
+            assert_memory_equal(single[t]->parameters, together[t]->parameters, bytes);
+            assert_true(single[t]->size == together[t]->size && single[t]->success == together[t]->success);
+            assert_true(t == 0 || memcmp(single[t]->parameters, single[0]->parameters, bytes) != 0);
+            trigger_free(single[t]);
+            trigger_free(together[t]);
+        }
+    }
+    world_free(&w);
+}
+
 static void test_samples_of_the_target_alone_are_refused(void **state) {
     (void)state;
     struct world w;
@@ -269,6 +313,7 @@ static void test_what_a_suspect_is_compared_with(void **state) {
     struct exposure *exposure = expose(&w);
     rng_seed(&rng, 21);
     exposure->reference[TRIGGER_ADDITIVE][2] = -1.0;
+    const double known = exposure->reference[TRIGGER_ADDITIVE][0], median = exposure->median[TRIGGER_ADDITIVE];
     assert_int_equal(
         bank_reference(&w.data, &expose_default_options, &rng, exposure, TRIGGER_ADDITIVE, 2, &first, &error),
         STATUS_OK);
@@ -276,7 +321,8 @@ static void test_what_a_suspect_is_compared_with(void **state) {
     assert_int_equal(
         bank_reference(&w.data, &expose_default_options, &rng, exposure, TRIGGER_ADDITIVE, 0, &base, &error),
         STATUS_OK);
-    assert_true(base == exposure->median[TRIGGER_ADDITIVE]);
+    /* A race that ended early leaves sizes of few steps: more steps make them smaller. */
+    assert_true(known < 0.0 ? base > 0.0 && base < median : base == median);
     assert_true(first < base && (first == 0.0 || first >= 0.5));
     /* Known from then on: an engine that would refuse is not asked. */
     atomic_bool cancel = true;
@@ -348,6 +394,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_steps_make_the_trigger_better),
         cmocka_unit_test(test_threads_do_not_change_a_bit),
+        cmocka_unit_test(test_steps_taken_together_are_the_same),
         cmocka_unit_test(test_samples_of_the_target_alone_are_refused),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_the_shortcut_is_exposed),
