@@ -167,8 +167,8 @@ static bool is_hopeless(struct race *race) {
 static const double START_SUCCESS = 0.5;
 /* An entry of a fixed family that works on fewer of the probe's samples is none of a backdoor's, and what the probe says of it will do. */
 static const double PROMISING_SUCCESS = 0.3;
-/* Clean networks, too, yield to one pattern or another with up to 59 %. */
-static const double HINT_SUCCESS = 0.625;
+/* Clean networks, too, yield to one pattern or another: with up to 64 % (of eleven that were forged), clean-label ones with 57 to 90 %. */
+static const double HINT_SUCCESS = 2.0 / 3.0;
 
 /* The inversion of class t: from the dictionary's entry where that is promising, else from a random start. */
 static enum status enter_class(struct race *race, size_t t, const struct dictionary_find *finds, const struct rng *rng,

@@ -10,7 +10,11 @@
 #include "server/mitigate/mitigate_score.h"
 #include "server/mitigate/warm_start.h"
 
-enum { CONTROLS_MAX = 9, CONTROL_RUNGS = 3 /* steps of a control's trigger, in those of a rung */ };
+enum {
+    CONTROLS_MAX = 5,
+    CONTROL_RUNGS = 4, /* steps of a control's trigger, in those of a rung */
+    TRIAL_ROUNDS = 2   /* of greedy: what sits in few units goes at once */
+};
 
 /* The job's bank and score are this one trigger's meanwhile. Takes the trigger. */
 static enum status residual_of(struct job *job, struct trigger *trigger, double *residual, struct error *error) {
@@ -28,7 +32,7 @@ static enum status residual_of(struct job *job, struct trigger *trigger, double 
         status = score_mask(job->score, bits, &none, error);
     }
     if (status == STATUS_OK) {
-        status = warm_start(job, bits, &best, error);
+        status = warm_start(job, TRIAL_ROUNDS, bits, &best, error);
     }
     if (status == STATUS_OK) {
         *residual = none.reward < 0.0 ? best.reward / none.reward : 1.0;

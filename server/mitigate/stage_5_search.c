@@ -42,7 +42,7 @@ static enum status greedy_rounds(struct job *job, struct error *error) {
     if (!job->parameters.warm_start) {
         return STATUS_OK; /* an experiment: the search begins with nothing pruned */
     }
-    enum status status = warm_start(job, job->best, &parts, error);
+    enum status status = warm_start(job, WARM_ROUNDS, job->best, &parts, error);
     for (uint64_t round = 0; round < job->parameters.adversary_rounds && status == STATUS_OK; round++) {
         size_t found = 0;
         job_progress(job, 20 + 5 * (size_t)round, 100, "adversary");
@@ -52,7 +52,7 @@ static enum status greedy_rounds(struct job *job, struct error *error) {
         }
         status = score_refresh(job->score, error);
         if (status == STATUS_OK) {
-            status = warm_start(job, job->best, &parts, error);
+            status = warm_start(job, WARM_ROUNDS, job->best, &parts, error);
         }
     }
     if (status == STATUS_OK) {

@@ -10,7 +10,7 @@
 
 /* A prefix grows by about a half each time; a ranking is left when so many prefixes in a row did not improve on its best. */
 static const size_t prefixes[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 36, 54, 80, 120};
-enum { PREFIXES = sizeof prefixes / sizeof prefixes[0], PATIENCE = 4, ROUNDS_MAX = 6 };
+enum { PREFIXES = sizeof prefixes / sizeof prefixes[0], PATIENCE = 4 };
 /* Of the units, at most this share is ever pruned by a prefix. */
 static const double PREFIX_SHARE_MAX = 0.25;
 
@@ -92,10 +92,10 @@ static enum status try_ranking(struct search_state *s, const struct unit_effects
 }
 
 /* Rounds of all rankings from the best mask so far, until a round brings nothing. */
-static enum status try_rounds(struct search_state *s, struct error *error) {
+static enum status try_rounds(struct search_state *s, size_t rounds, struct error *error) {
     const size_t units = s->job->units->unit_count;
     enum status status = score_mask(s->job->score, s->best, &s->best_parts, error);
-    for (size_t round = 0; round < ROUNDS_MAX && status == STATUS_OK; round++) {
+    for (size_t round = 0; round < rounds && status == STATUS_OK; round++) {
         struct unit_effects *effects = NULL;
         float *mask = mem_alloc(units, sizeof *mask);
         if (mask == NULL) {
@@ -125,7 +125,7 @@ static enum status try_rounds(struct search_state *s, struct error *error) {
     return status;
 }
 
-enum status warm_start(struct job *job, uint8_t *best, struct score_parts *parts, struct error *error) {
+enum status warm_start(struct job *job, size_t rounds, uint8_t *best, struct score_parts *parts, struct error *error) {
     const size_t units = job->units->unit_count;
     struct search_state s = {.job = job, .best = best};
     s.base = mem_alloc(units, 1);
@@ -135,7 +135,7 @@ enum status warm_start(struct job *job, uint8_t *best, struct score_parts *parts
     if (s.base == NULL || s.trial == NULL || s.ranked == NULL) {
         status = error_no_memory(error, "the warm start");
     } else {
-        status = try_rounds(&s, error);
+        status = try_rounds(&s, rounds, error);
     }
     mem_free(s.base);
     mem_free(s.trial);

@@ -9,8 +9,10 @@
 #include "server/mitigate/job.h"
 #include "server/mitigate/mitigate_score.h"
 
-/* best (units) holds the mask to start from and gets the best one found (never worse in reward); *parts its score. */
-enum status warm_start(struct job *job, uint8_t *best, struct score_parts *parts, struct error *error);
+/* best (units) holds the mask to start from and gets the best one found (never worse in reward) in at most so many rounds of all
+ * rankings; *parts its score. */
+enum { WARM_ROUNDS = 6 };
+enum status warm_start(struct job *job, size_t rounds, uint8_t *best, struct score_parts *parts, struct error *error);
 
 /* Random search with `evaluations` evaluations: each mask is the best so far with a few bits flipped, pruned bits and others alike.
  * best (units) holds the mask to start from and gets the best one found; *reward its reward. What PPO is compared with. */

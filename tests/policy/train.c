@@ -171,7 +171,7 @@ static enum status apply_flips(struct job *job, struct flip *flips, size_t count
 static enum status collect_rounds(struct job *job, struct flip *flips, uint8_t *marks, struct error *error) {
     struct rng rng = rng_stream(&job->rng, STREAM_RANDOM);
     struct score_parts parts;
-    enum status status = warm_start(job, job->best, &parts, error);
+    enum status status = warm_start(job, WARM_ROUNDS, job->best, &parts, error);
     double reward = parts.reward;
     for (size_t round = 0; round < ROUNDS && all.count < EXAMPLES_MAX && status == STATUS_OK; round++) {
         size_t count = 0;
