@@ -58,6 +58,7 @@ static void on_tick(uv_timer_t *timer) {
     double now = clock_seconds();
 
     http_wake_due(server, false);
+    http_watch_tick(server);
     http_sweep(server);
     http_linger_sweep(server, false);
     if (server->config.tick != NULL && !server->closing && now - server->ticked >= 1.0) {
