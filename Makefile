@@ -286,7 +286,9 @@ all-tests: all $(FUZZ_TARGETS) $(UNIT_TESTS) $(PIPELINE_TESTS) $(BENCHES) $(POLI
 # Tests. `make test` sets up first and starts make again, so that the library flags are read after the packages came.
 
 # OpenBLAS is not instrumented: how its threads hand over work looks like races. Jobs run it with one, too.
-SAN_ENV := ONP_TEST_TIMEOUT=$(if $(SAN),1200,300) ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:strict_string_checks=1 \
+# Slow builds are given more time, as a whole and for each thing that a test waits for.
+SAN_ENV := ONP_TEST_TIMEOUT=$(if $(SAN),2400,600) ONP_TEST_PATIENCE=$(if $(SAN),6,1) \
+    ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:strict_string_checks=1 \
     UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 $(if $(SAN),OPENBLAS_NUM_THREADS=1)
 
 unit-%: $$(UNIT_$$*)
