@@ -80,6 +80,7 @@ enum status http_server_new(uv_loop_t *loop, const struct http_config *config, s
     }
     made->loop = loop;
     made->config = *config;
+    made->watched = clock_seconds();
     if (pthread_mutex_init(&made->lock, NULL) != 0) {
         goto fail;
     }

@@ -45,7 +45,7 @@ double http_watch_seconds(const struct http_server *server) {
 void http_watch_tick(struct http_server *server) {
     const double now = clock_seconds(), expected = HTTP_TICK_MS / 1000.0, passed = now - server->watched;
 
-    if (server->watched > 0 && passed > 2 * expected) {
+    if (passed > 2 * expected) {
         server->stood_still += passed - expected;
     }
     server->watched = now;

@@ -8,18 +8,26 @@ forge
 settings='{"expose_steps":6,"expose_rungs":2,"expose_batch":32,"restarts":0,"iterations":6,"masks_per_iteration":8,"adversary_rounds":0,
     "random_baseline":false}'
 
-# Until the job shows progress.
-wait_progress() {
-    progress_end=$(($(date +%s) + 40))
-    while [ "$(date +%s)" -lt "$progress_end" ]; do
-        request GET "/v1/jobs/$1"
-        case $(json '.state + " " + ((.progress.fraction // 0) > 0 | tostring)') in
-        'running true') return 0 ;;
-        succeeded* | failed*) return 1 ;;
-        esac
-        sleep 0.05
-    done
+# Whether the job shows progress, or is over.
+shows_progress() {
+    request GET "/v1/jobs/$1"
+    progress=$(json '.state + " " + ((.progress.fraction // 0) > 0 | tostring)')
+    case $progress in 'running true' | succeeded* | failed*) return 0 ;; esac
     return 1
+}
+
+# Until the job shows progress and is not over.
+wait_progress() {
+    await 60 shows_progress "$1" && [ "$progress" = 'running true' ]
+}
+
+# Whether none of the children lives. A zombie has ended; only its parent is late.
+none_lives() {
+    left=0
+    for child in $children; do
+        case $(sed 's/.*) //' "/proc/$child/stat" 2>/dev/null) in '' | Z*) ;; *) left=$((left + 1)) ;; esac
+    done
+    [ "$left" -eq 0 ]
 }
 
 kill_onpd() {
@@ -47,12 +55,7 @@ check 'it runs in a child' test -n "$children"
 watcher=$!
 sleep 0.3
 kill_onpd
-sleep 1
-left=0
-for child in $children; do
-    # A zombie has ended; only its parent is late.
-    case $(sed 's/.*) //' "/proc/$child/stat" 2>/dev/null) in '' | Z*) ;; *) left=$((left + 1)) ;; esac
-done
+await 60 none_lives
 equal 'no child outlives a killed onpd' "$left" 0
 start_onpd "$work/data" --unix "$work/sock" --drain 1
 request GET "/v1/jobs/$killed"
@@ -82,16 +85,16 @@ equal 'onpd lives on' "$code" 200
 # --- an orderly stop while a job runs ---
 
 submit "$slow_settings" 1
-check 'a slow job starts' wait_state "$job" running 30
+check 'a slow job starts' wait_state "$job" running 60
 kill "$onpd_pid"
 wait "$onpd_pid"
 equal 'SIGTERM ends onpd in order' "$?" 0
 onpd_pid=
 start_onpd "$work/data" --drain 0
-wait_state "$job" 'starting running' 30
+wait_state "$job" 'starting running' 60
 check 'the job runs again' test "$state" = starting -o "$state" = running
 request POST "/v1/jobs/$job/cancel"
-wait_end "$job" 30
+wait_end "$job" 60
 equal 'and can be cancelled' "$state" cancelled
 
 # --- uploads and results are still there ---
