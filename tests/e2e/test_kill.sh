@@ -83,7 +83,7 @@ awk -v n="$points" -v seed="$seed" 'BEGIN { srand(seed); for (i = 0; i < n; i++)
 daemons=0
 children=0
 has_checkpoint() {
-    [ -n "$(find "$work/data/checkpoints" -type f 2>/dev/null | head -n 1)" ]
+    [ -n "$(find "$work/data/attempts" -name checkpoint 2>/dev/null | head -n 1)" ]
 }
 while read -r pause target; do
     # The first point is one from which a job can go on; the others are any.
