@@ -53,11 +53,11 @@ model_id=$id
 # --- full while a job runs ---
 
 submit "$fast_settings" 1
-wait_state "$job" 'running succeeded' 60
+wait_state "$job" 'running succeeded' 300
 fill
 sleep 4
 rm -f "$disk/ballast" "$disk/ballast2"
-wait_end "$job" 300
+wait_end "$job" 600
 equal 'a job outlasts a disk that is full for a while' "$state" succeeded
 
 stop_onpd

@@ -32,16 +32,16 @@ submit "$fast_settings" 6
 third=$job
 request GET "/v1/jobs/$first/result"
 case $code in 409 | 200) ok 'the result of an unfinished job is a conflict' ;; *) not_ok 'the result of an unfinished job is a conflict' "$code" ;; esac
-wait_end "$first" 120
+wait_end "$first" 600
 equal 'the first job succeeds' "$state" succeeded
 [ "$state" = succeeded ] || json .problem
 equal 'its progress ends at 1' "$(json '.progress.fraction == 1')" true
 first_ran=$(json '.started_at + " " + .finished_at')
-wait_end "$second" 120
+wait_end "$second" 600
 equal 'the second job succeeds' "$state" succeeded
 # Each began before the other one ended.
 check 'two jobs run at once' test "$(json .started_at)" '<' "${first_ran#* }" -a "${first_ran% *}" '<' "$(json .finished_at)"
-wait_end "$third" 120
+wait_end "$third" 600
 equal 'the third job succeeds' "$state" succeeded
 
 # --- result and artifacts ---
@@ -92,11 +92,11 @@ check 'the repaired model can be uploaded' test "$code" = 201 -o "$code" = 200
 # --- cancel ---
 
 submit "$slow_settings" 1
-check 'a slow job starts' wait_state "$job" running 60
+check 'a slow job starts' wait_state "$job" running 300
 sleep 1
 request POST "/v1/jobs/$job/cancel"
 equal 'cancel is accepted' "$code" 202
-wait_end "$job" 60
+wait_end "$job" 600
 equal 'a running job is cancelled' "$state" cancelled
 request POST "/v1/jobs/$job/cancel"
 equal 'cancel again is fine' "$code" 202
@@ -151,13 +151,13 @@ upload samples "$clean"
 samples_id=$id
 upload samples "$probe"
 submit "$fast_settings" 5 "$id"
-wait_end "$job" 120
+wait_end "$job" 600
 equal 'a job succeeds in a thread' "$state" succeeded
 equal 'a thread gives the same model as a process' "$(model_sha "$job")" "$sha"
 submit "$slow_settings" 1
-check 'a slow job starts in a thread' wait_state "$job" running 60
+check 'a slow job starts in a thread' wait_state "$job" running 300
 sleep 1
 request POST "/v1/jobs/$job/cancel"
-wait_end "$job" 60
+wait_end "$job" 600
 equal 'a job in a thread is cancelled' "$state" cancelled
 finish

@@ -87,7 +87,7 @@ samples_id=$id
 upload samples "$probe"
 unused_id=$id
 submit "$fast_settings" 5
-wait_end "$job" 300
+wait_end "$job" 600
 equal 'a job runs' "$state" succeeded
 request GET /metrics
 for name in onpd_http_requests_total onpd_http_request_seconds_bucket onpd_jobs onpd_queue_age_seconds onpd_models \
@@ -116,7 +116,7 @@ equal 'the repaired model is the same' "$(model_sha "$job")" "$before"
 request GET "/v1/models/$model_id/content"
 check 'the model is the one that was uploaded' cmp -s "$body" "$model"
 submit "$fast_settings" 5
-wait_end "$job" 300
+wait_end "$job" 600
 equal 'and jobs run on it' "$(model_sha "$job")" "$before"
 stop_onpd
 blob=$(find "$work/backup/blobs" -type f -size +100k | head -n 1)

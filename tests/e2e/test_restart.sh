@@ -60,12 +60,12 @@ equal 'no child outlives a killed onpd' "$left" 0
 start_onpd "$work/data" --unix "$work/sock" --drain 1
 request GET "/v1/jobs/$killed"
 equal 'the job is still known' "$code" 200
-wait_end "$killed" 120
+wait_end "$killed" 600
 equal 'the job finishes after the restart' "$state" succeeded
 check 'in a second attempt' test "$(json .attempt)" -ge 2
 wait "$watcher"
 equal 'onp watch followed it through the restart' "$? $(tail -n 1 "$work/watch" | cut -d ' ' -f 2)" '0 succeeded'
-wait_end "$queued" 120
+wait_end "$queued" 600
 equal 'a queued job is not lost' "$state" succeeded
 equal 'both give the same model' "$(model_sha "$killed")" "$(model_sha "$queued")"
 
@@ -76,7 +76,7 @@ check 'a third job makes progress' wait_progress "$job"
 for child in $(onpd_children); do
     kill -9 "$child" 2>/dev/null
 done
-wait_end "$job" 120
+wait_end "$job" 600
 equal 'a job whose child was killed finishes' "$state" succeeded
 check 'in another attempt' test "$(json .attempt)" -ge 2
 request GET /healthz
@@ -85,16 +85,16 @@ equal 'onpd lives on' "$code" 200
 # --- an orderly stop while a job runs ---
 
 submit "$slow_settings" 1
-check 'a slow job starts' wait_state "$job" running 60
+check 'a slow job starts' wait_state "$job" running 300
 kill "$onpd_pid"
 wait "$onpd_pid"
 equal 'SIGTERM ends onpd in order' "$?" 0
 onpd_pid=
 start_onpd "$work/data" --drain 0
-wait_state "$job" 'starting running' 60
+wait_state "$job" 'starting running' 300
 check 'the job runs again' test "$state" = starting -o "$state" = running
 request POST "/v1/jobs/$job/cancel"
-wait_end "$job" 60
+wait_end "$job" 600
 equal 'and can be cancelled' "$state" cancelled
 
 # --- uploads and results are still there ---

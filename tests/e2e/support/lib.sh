@@ -8,7 +8,7 @@ onpd_pid=
 failures=0
 # Waits are stretched by this where programs are slow; the most that a single command may take, in seconds.
 stretch=${ONP_TEST_PATIENCE:-1}
-limit=$((120 * stretch))
+limit=$((600 * stretch))
 unset ONP_SERVER ONP_TOKEN
 export ONPD="$build/onpd"
 
@@ -118,9 +118,10 @@ finish() {
     exit 0
 }
 
-# The forged model and its samples: sets forged to their folder. Made once for all tests of a build.
+# The forged model and its samples: sets forged to their folder. Made once, by the first build that needs it: ONP_FORGED is the same for
+# those with sanitizers.
 forge() {
-    forged=$build/forge-test
+    forged=${ONP_FORGED:-$build/forge-test}
     if [ ! -s "$forged/done" ]; then
         rm -rf "$forged"
         mkdir -p "$forged"
