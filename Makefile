@@ -103,7 +103,7 @@ ifneq ($(SAN),)
 ifeq ($(SAN_$(SAN)),)
 $(error SAN is "$(SAN)", expected address, undefined or thread)
 endif
-MODE_CFLAGS := -O1 -g -fno-omit-frame-pointer $(SAN_$(SAN))
+MODE_CFLAGS := -O2 -g -fno-omit-frame-pointer $(SAN_$(SAN))
 MODE_LDFLAGS := $(SAN_$(SAN))
 else
 MODE_CFLAGS := -O3 -g -D_FORTIFY_SOURCE=2
@@ -150,7 +150,9 @@ $(foreach m,$(UNIT_MODULES),$(eval UNIT_$(m) := $(patsubst %.c,$(B)/%,$(sort $(w
 UNIT_TESTS := $(foreach m,$(UNIT_MODULES),$(UNIT_$(m)))
 PIPELINE_TESTS := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/pipeline/test_*.c)))
 BENCHES := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/bench/*.c)))
-E2E_TESTS := $(sort $(wildcard tests/e2e/*.sh))
+# E2E='api jobs': only these.
+E2E ?=
+E2E_TESTS := $(if $(E2E),$(E2E:%=tests/e2e/test_%.sh),$(sort $(wildcard tests/e2e/*.sh)))
 FUZZ_TARGETS := $(patsubst %.c,$(B)/%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 TOOL_TESTS := $(sort $(wildcard tests/lint/test_*.sh))
 
@@ -286,7 +288,9 @@ all-tests: all $(FUZZ_TARGETS) $(UNIT_TESTS) $(PIPELINE_TESTS) $(BENCHES) $(POLI
 # Tests. `make test` sets up first and starts make again, so that the library flags are read after the packages came.
 
 # OpenBLAS is not instrumented: how its threads hand over work looks like races. Jobs run it with one, too.
-SAN_ENV := ONP_TEST_TIMEOUT=$(if $(SAN),1200,300) ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:strict_string_checks=1 \
+# Slow builds are given more time, as a whole and for each thing that a test waits for.
+SAN_ENV := ONP_FORGED=$(abspath $(BUILD))/forge-test ONP_TEST_TIMEOUT=$${ONP_TEST_TIMEOUT:-$(if $(SAN),2400,600)} ONP_TEST_PATIENCE=$${ONP_TEST_PATIENCE:-$(if $(SAN),6,1)} \
+    ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:strict_string_checks=1 \
     UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 $(if $(SAN),OPENBLAS_NUM_THREADS=1)
 
 unit-%: $$(UNIT_$$*)
@@ -452,7 +456,7 @@ help:
 	    'make test-kill       kill -9 at 20 points under load; minutes' \
 	    'make lint format     check, and format, the sources' \
 	    'make test-hostile    10000 generated bad inputs against a live onpd (COUNT, SEED)' \
-    'make sanitize        all tests under the address, undefined and thread sanitizers (RUNS, TESTS)' \
+    'make sanitize        all tests under the address, undefined and thread sanitizers (RUNS, TESTS, E2E)' \
     'make coverage        run the tests counting lines and branches (TESTS=unit-http: only some)' \
     'make soak            mixed load for SECONDS=60' \
     'make fuzz            fuzz what reads bytes of strangers (SECONDS=60 each)' \

@@ -22,7 +22,7 @@ void http_on_connection(void *user, struct MHD_Connection *connection, void **st
         }
         c->server = server;
         c->socket = info->connect_fd;
-        c->idle_since = clock_seconds();
+        c->idle_since = http_watch_seconds(server);
         c->next = server->connections;
         if (c->next != NULL) {
             c->next->previous = c;
@@ -59,7 +59,7 @@ static void mark_connection(struct MHD_Connection *connection, bool in_request) 
 
     if (c != NULL) {
         c->in_request = in_request;
-        c->idle_since = clock_seconds();
+        c->idle_since = http_watch_seconds(c->server);
     }
 }
 
@@ -190,7 +190,7 @@ static enum MHD_Result queue_reply(struct http_request *request) {
 
 static enum MHD_Result first_call(struct http_request *request, const char *method, const char *version) {
     mark_connection(request->connection, true);
-    request->window_started = clock_seconds();
+    request->window_started = http_watch_seconds(request->server);
     if (http_admit(request, method, version)) {
         request->phase = request->has_body ? PHASE_BODY : PHASE_HANDLE;
         return MHD_YES;

@@ -135,6 +135,8 @@ struct http_server {
     bool draining, closing;
     size_t open_handles;
     double ticked; /* when config.tick was called last */
+    double watched,
+        stood_still; /* when the tick was last here, and for how long the loop was not, in all; see http_watch_seconds() */
     void (*closed)(void *user);
     void *closed_user;
 
@@ -171,6 +173,11 @@ void http_hold_orphan(struct http_request *request);
 
 /* http_sweep.c: cuts connections whose body or header fields come too slowly. */
 void http_sweep(struct http_server *server);
+/* The time by which clients are measured, in seconds. It leaves out what the loop stood still, as on a machine that was suspended:
+ * nobody is cut off for bytes that lay there unread. */
+double http_watch_seconds(const struct http_server *server);
+/* At each tick, before the sweeps. */
+void http_watch_tick(struct http_server *server);
 
 /* http_linger.c: reads on for a moment from a connection that is being closed, over a copy of its socket. */
 void http_linger_start(struct http_server *server, int socket);

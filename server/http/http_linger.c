@@ -7,7 +7,6 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "common/clock.h"
 #include "common/mem.h"
 #include "server/http/http_internal.h"
 
@@ -76,7 +75,7 @@ void http_linger_start(struct http_server *server, int socket) {
         return;
     }
     linger->server = server;
-    linger->until = clock_seconds() + LINGER_S;
+    linger->until = http_watch_seconds(server) + LINGER_S;
     linger->socket = fcntl(socket, F_DUPFD_CLOEXEC, 0);
     if (linger->socket < 0 || uv_poll_init(server->loop, &linger->poll, linger->socket) != 0) {
         if (linger->socket >= 0) {
@@ -98,7 +97,7 @@ void http_linger_start(struct http_server *server, int socket) {
 }
 
 void http_linger_sweep(struct http_server *server, bool all) {
-    double now = clock_seconds();
+    double now = http_watch_seconds(server);
     struct http_linger *next;
 
     for (struct http_linger *linger = server->lingers; linger != NULL; linger = next) {

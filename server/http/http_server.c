@@ -58,6 +58,7 @@ static void on_tick(uv_timer_t *timer) {
     double now = clock_seconds();
 
     http_wake_due(server, false);
+    http_watch_tick(server);
     http_sweep(server);
     http_linger_sweep(server, false);
     if (server->config.tick != NULL && !server->closing && now - server->ticked >= 1.0) {
@@ -79,6 +80,7 @@ enum status http_server_new(uv_loop_t *loop, const struct http_config *config, s
     }
     made->loop = loop;
     made->config = *config;
+    made->watched = clock_seconds();
     if (pthread_mutex_init(&made->lock, NULL) != 0) {
         goto fail;
     }

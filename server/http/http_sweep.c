@@ -38,8 +38,21 @@ static bool body_is_slow(struct http_request *request, double now) {
     return slow;
 }
 
+double http_watch_seconds(const struct http_server *server) {
+    return clock_seconds() - server->stood_still;
+}
+
+void http_watch_tick(struct http_server *server) {
+    const double now = clock_seconds(), expected = HTTP_TICK_MS / 1000.0, passed = now - server->watched;
+
+    if (passed > 2 * expected) {
+        server->stood_still += passed - expected;
+    }
+    server->watched = now;
+}
+
 void http_sweep(struct http_server *server) {
-    double now = clock_seconds();
+    double now = http_watch_seconds(server);
 
     for (struct http_request *request = server->requests; request != NULL; request = request->next) {
         const union MHD_ConnectionInfo *info =

@@ -212,6 +212,17 @@ enum status lower_mod(struct lower *lower) {
     return status;
 }
 
+/* How many integers start, start + delta, ... there are before the limit: exactly, where doubles would count one beyond it. */
+static double count_integers(int64_t start, int64_t limit, int64_t delta) {
+    const bool up = delta > 0;
+    const uint64_t span = up ? (uint64_t)limit - (uint64_t)start : (uint64_t)start - (uint64_t)limit;
+    const uint64_t step = up ? (uint64_t)delta : 0 - (uint64_t)delta;
+    if (up ? limit <= start : limit >= start) {
+        return 0;
+    }
+    return step == 0 ? INFINITY : (double)(span / step) + (span % step != 0 ? 1 : 0);
+}
+
 /* start, start + delta, ... below the limit. */
 enum status lower_range(struct lower *lower) {
     const struct onnx_constant *operands[OPERANDS_MAX] = {NULL};
@@ -235,19 +246,20 @@ enum status lower_range(struct lower *lower) {
     if (status != STATUS_OK) {
         return status;
     }
-    double count = ceil((number[1] - number[0]) / number[2]);
+    const bool is_float = operands[0]->floats != NULL;
+    const double count =
+        is_float ? ceil((number[1] - number[0]) / number[2]) : count_integers(whole[0], whole[1], whole[2]);
     if (!(fabs(number[2]) > 0) || !(count <= (double)lower->limits->max_activation)) {
         return lower_refuse(lower, STATUS_INVALID, "got a range from %g to %g by %g, expected a finite one", number[0],
                             number[1], number[2]);
     }
     out = (struct shape){.rank = 1, .dim = {count > 0 ? (size_t)count : 0}};
-    bool is_float = operands[0]->floats != NULL;
     status = is_float ? fold_floats(lower, &out, &floats) : fold_integers(lower, operands[0]->type, &out, &integers);
     for (size_t i = 0; status == STATUS_OK && i < out.dim[0]; i++) {
         if (is_float) {
             floats[i] = (float)(number[0] + (double)i * number[2]);
         } else {
-            integers[i] = (int64_t)((uint64_t)whole[0] + i * (uint64_t)whole[2]); /* the last one may be beyond */
+            integers[i] = (int64_t)((uint64_t)whole[0] + i * (uint64_t)whole[2]);
             if (onnx_is_batch(integers[i], &times)) {
                 return lower_refuse(lower, STATUS_UNSUPPORTED,
                                     "got the number %lld, which has a meaning of its own here", (long long)integers[i]);

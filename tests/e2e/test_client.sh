@@ -5,7 +5,7 @@ set -u
 
 # run_onp WORDS...: sets status, and out and err (texts).
 run_onp() {
-    timeout -k 5 150 "$onp" "$@" >"$work/out" 2>"$work/err" </dev/null
+    timeout -k 5 "$limit" "$onp" "$@" >"$work/out" 2>"$work/err" </dev/null
     status=$?
     out=$(cat "$work/out")
     err=$(cat "$work/err")
@@ -171,11 +171,7 @@ check 'nothing is left of the private server' test -z "$(ls -A "$TMPDIR")"
 "$onp" run "$model" --samples "$clean" --set iterations=10000 --set masks_per_iteration=64 -o "$work/never.onnx" \
     >"$work/out" 2>"$work/err" </dev/null &
 pid=$!
-tries=0
-while ! grep -qE 'expose|search|baseline' "$work/err" && [ "$tries" -lt 200 ]; do
-    tries=$((tries + 1))
-    sleep 0.1
-done
+await 60 grep -qE 'expose|search|baseline' "$work/err"
 kill -TERM "$pid"
 wait "$pid"
 contains 'a signal cancels the job of run' "$? $(cat "$work/err")" '1 *cancelling job*was cancelled'

@@ -71,11 +71,8 @@ if command -v nginx >/dev/null 2>&1; then
     chmod 755 "$work"
     nginx -e "$work/nginx.log" -c "$work/nginx.conf" 2>/dev/null &
     nginx_pid=$!
-    for _ in $(seq 50); do
-        [ ! -s "$work/nginx.pid" ] || break
-        sleep 0.1
-    done
-    code=$(curl -sS -m 60 --cacert "$work/cert.pem" -o "$work/body" -w '%{http_code}' --data-binary "@$model" "https://127.0.0.1:$port/v1/models")
+    await 60 test -s "$work/nginx.pid"
+    code=$(curl -sS -m "$limit" --cacert "$work/cert.pem" -o "$work/body" -w '%{http_code}' --data-binary "@$model" "https://127.0.0.1:$port/v1/models")
     equal 'an upload through nginx works' "$code" 200
     kill "$nginx_pid"
     wait "$nginx_pid" 2>/dev/null

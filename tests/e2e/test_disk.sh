@@ -36,8 +36,7 @@ equal 'an upload to a full disk is refused' "$code" 503
 equal 'with a problem document' "$(json .status)" 503
 contains 'that names the disk' "$(json .detail)" disk
 check 'and Retry-After' grep -qi '^retry-after:' "$headers"
-sleep 3
-request GET /readyz
+await 60 answers /readyz 503
 equal 'it says that it is not ready' "$code" 503
 contains 'and why' "$(json .detail)" disk
 request GET "/v1/samples/$samples_id/content"
@@ -45,8 +44,7 @@ check 'what is there can be read' cmp -s "$body" "$clean"
 request GET /healthz
 equal 'it lives' "$code" 200
 rm -f "$disk/ballast" "$disk/ballast2"
-sleep 3
-request GET /readyz
+await 60 answers /readyz 200
 equal 'with space again it is ready' "$code" 200
 upload models "$model"
 equal 'and uploads work' "$code" 201
@@ -55,11 +53,11 @@ model_id=$id
 # --- full while a job runs ---
 
 submit "$fast_settings" 1
-wait_state "$job" 'running succeeded' 60
+wait_state "$job" 'running succeeded' 300
 fill
 sleep 4
 rm -f "$disk/ballast" "$disk/ballast2"
-wait_end "$job" 300
+wait_end "$job" 600
 equal 'a job outlasts a disk that is full for a while' "$state" succeeded
 
 stop_onpd
@@ -73,10 +71,7 @@ start_onpd_as_nobody() {
     setpriv --reuid 65534 --regid 65534 --clear-groups "$ONPD" --listen 127.0.0.1:0 --data "$disk/data" --min-free 1M \
         --print-port --drain 0 >"$work/port" 2>>"$work/onpd.log" &
     onpd_pid=$!
-    for _ in $(seq 100); do
-        [ ! -s "$work/port" ] || break
-        sleep 0.1
-    done
+    await 60 test -s "$work/port"
     url=http://127.0.0.1:$(cat "$work/port")
 }
 if setpriv --reuid 65534 --regid 65534 --clear-groups "$ONPD" --version >/dev/null 2>&1; then
@@ -84,15 +79,13 @@ if setpriv --reuid 65534 --regid 65534 --clear-groups "$ONPD" --version >/dev/nu
     chmod -R a-w "$disk/data/tmp" "$disk/data/blobs" "$disk/data/attempts" "$disk/data"
     request POST '/v1/models?name=n' --data-binary "@$clean"
     equal 'an upload to a read-only folder is refused' "$code" 503
-    sleep 3
-    request GET /readyz
+    await 60 answers /readyz 503
     equal 'it is not ready' "$code" 503
     contains 'and says why' "$(json .detail)" read-only
     request GET "/v1/jobs/$job/result"
     equal 'results can be read' "$code" 200
     chmod -R u+w "$disk/data"
-    sleep 3
-    request GET /readyz
+    await 60 answers /readyz 200
     equal 'it recovers' "$code" 200
     upload samples "$probe"
     equal 'and takes uploads' "$code" 201

@@ -55,7 +55,7 @@ uploader() {
     while [ ! -e "$work/enough" ]; do
         number=$((number + 1))
         variant "$number"
-        until answer=$(curl -sS -m 30 --data-binary "@$work/variant-$number.onnx" "$(cat "$work/url")/v1/models" 2>/dev/null) &&
+        until answer=$(curl -sS -m "$limit" --data-binary "@$work/variant-$number.onnx" "$(cat "$work/url")/v1/models" 2>/dev/null) &&
             uploaded=$(printf '%s' "$answer" | jq -er .id 2>/dev/null); do
             [ ! -e "$work/enough" ] || return
             sleep 0.1
@@ -82,8 +82,16 @@ awk -v n="$points" -v seed="$seed" 'BEGIN { srand(seed); for (i = 0; i < n; i++)
     printf "%.3f %s\n", 0.2 + 2.3 * rand(), rand() < 0.6 ? "onpd" : "child" }' >"$work/points"
 daemons=0
 children=0
+has_checkpoint() {
+    [ -n "$(find "$work/data/attempts" -name checkpoint 2>/dev/null | head -n 1)" ]
+}
 while read -r pause target; do
-    sleep "$pause"
+    # The first point is one from which a job can go on; the others are any.
+    if [ "$daemons$children" = 00 ]; then
+        await 120 has_checkpoint
+    else
+        sleep "$pause"
+    fi
     victim=$onpd_pid
     if [ "$target" = child ]; then
         victim=$(onpd_children | head -n 1)
@@ -117,7 +125,7 @@ equal 'there are as many jobs as were accepted' "$(json '.data | length')" "$job
 
 lost=0
 while read -r id sha; do
-    [ "$(curl -sS -m 30 "$url/v1/models/$id/content" | sha256sum | cut -d ' ' -f 1)" = "$sha" ] || lost=$((lost + 1))
+    [ "$(curl -sS -m "$limit" "$url/v1/models/$id/content" | sha256sum | cut -d ' ' -f 1)" = "$sha" ] || lost=$((lost + 1))
 done <"$work/acknowledged"
 equal "none of $(wc -l <"$work/acknowledged") acknowledged uploads is lost or damaged" "$lost" 0
 check 'some were acknowledged' test -s "$work/acknowledged"

@@ -15,6 +15,10 @@ subject() {
     echo | openssl s_client -connect "${url#https://}" 2>/dev/null | openssl x509 -noout -subject 2>/dev/null | tr -d ' '
 }
 
+second_is_shown() {
+    [ "$(subject)" = subject=CN=second ]
+}
+
 # --- systemd ---
 
 notify=
@@ -29,7 +33,7 @@ while True:
     NOTIFY_SOCKET=$work/notify
     WATCHDOG_USEC=2000000
     export NOTIFY_SOCKET WATCHDOG_USEC
-    while [ ! -S "$work/notify" ]; do sleep 0.1; done
+    await 60 test -S "$work/notify"
 else
     echo 'skip - what systemd hears: no python3 to listen'
 fi
@@ -42,28 +46,27 @@ cp "$work/first.pem" "$work/tls.pem"
 cp "$work/first.key" "$work/tls.key"
 start_onpd "$work/data" --tls-cert "$work/tls.pem" --tls-key "$work/tls.key" --drain 1
 case $url in https://*) ok 'it says https' ;; *) not_ok 'it says https' "$url" ;; esac
-equal 'it answers over TLS' "$(curl -sS -m 30 --cacert "$work/first.pem" "$url/healthz" | jq -r .status)" ok
-check 'TLS 1.1 is refused' sh -c "! curl -sS -m 30 --cacert '$work/first.pem' --tls-max 1.1 '$url/healthz' >/dev/null 2>&1"
-check 'plain HTTP on the port is refused' sh -c "! curl -sS -m 30 'http://${url#https://}/healthz' >/dev/null 2>&1"
-code=$(curl -sS -m 60 --cacert "$work/first.pem" -o "$work/body" -w '%{http_code}' --data-binary "@$model" "$url/v1/models")
+equal 'it answers over TLS' "$(curl -sS -m "$limit" --cacert "$work/first.pem" "$url/healthz" | jq -r .status)" ok
+check 'TLS 1.1 is refused' sh -c "! curl -sS -m "$limit" --cacert '$work/first.pem' --tls-max 1.1 '$url/healthz' >/dev/null 2>&1"
+check 'plain HTTP on the port is refused' sh -c "! curl -sS -m "$limit" 'http://${url#https://}/healthz' >/dev/null 2>&1"
+code=$(curl -sS -m "$limit" --cacert "$work/first.pem" -o "$work/body" -w '%{http_code}' --data-binary "@$model" "$url/v1/models")
 equal 'a model goes up over TLS' "$code" 201
-equal 'and comes back whole' "$(curl -sS -m 60 --cacert "$work/first.pem" "$url/v1/models/$(jq -r .id "$work/body")/content" |
+equal 'and comes back whole' "$(curl -sS -m "$limit" --cacert "$work/first.pem" "$url/v1/models/$(jq -r .id "$work/body")/content" |
     sha256sum | cut -d ' ' -f 1)" "$(sha256sum <"$model" | cut -d ' ' -f 1)"
 equal 'the first certificate is shown' "$(subject)" 'subject=CN=first'
 cp "$work/second.pem" "$work/tls.pem"
 kill -HUP "$onpd_pid"
-sleep 1
-equal 'a certificate without its key is not taken' "$(subject)" 'subject=CN=first'
-check 'and the log says so' grep -q '"event":"reload_failed"' "$work/onpd.log"
+check 'a certificate without its key is not taken, says the log' await 60 grep -q '"event":"reload_failed"' "$work/onpd.log"
+equal 'and the first is still shown' "$(subject)" 'subject=CN=first'
 cp "$work/second.key" "$work/tls.key"
 kill -HUP "$onpd_pid"
-sleep 1
-equal 'after SIGHUP the second is shown' "$(subject)" 'subject=CN=second'
-sleep 1
+check 'after SIGHUP the second is shown' await 60 second_is_shown
+[ -z "$notify" ] || await 60 grep -q '^WATCHDOG=1' "$work/notified"
 stop_onpd
 equal 'SIGTERM ends it in order' "$onpd_status" 0
 if [ -n "$notify" ]; then
     unset NOTIFY_SOCKET WATCHDOG_USEC
+    await 60 grep -q '^STOPPING=1' "$work/notified"
     kill "$notify"
     wait "$notify" 2>/dev/null
     for word in READY=1 'RELOADING=1 MONOTONIC_USEC=' WATCHDOG=1 STOPPING=1; do
@@ -84,7 +87,7 @@ samples_id=$id
 upload samples "$probe"
 unused_id=$id
 submit "$fast_settings" 5
-wait_end "$job" 300
+wait_end "$job" 600
 equal 'a job runs' "$state" succeeded
 request GET /metrics
 for name in onpd_http_requests_total onpd_http_request_seconds_bucket onpd_jobs onpd_queue_age_seconds onpd_models \
@@ -113,7 +116,7 @@ equal 'the repaired model is the same' "$(model_sha "$job")" "$before"
 request GET "/v1/models/$model_id/content"
 check 'the model is the one that was uploaded' cmp -s "$body" "$model"
 submit "$fast_settings" 5
-wait_end "$job" 300
+wait_end "$job" 600
 equal 'and jobs run on it' "$(model_sha "$job")" "$before"
 stop_onpd
 blob=$(find "$work/backup/blobs" -type f -size +100k | head -n 1)
@@ -126,15 +129,13 @@ check 'and leaves no store' test ! -e "$work/damaged/onp.db"
 # --- the end of old things: 0.00003 days are 2.6 s ---
 
 start_onpd "$work/restored" --drain 1 --retain-unused 0.00003
-sleep 6
-request GET "/v1/samples/$unused_id"
+await 60 answers "/v1/samples/$unused_id" 404
 equal 'unused samples go in time' "$code" 404
 request GET "/v1/samples/$samples_id"
 equal 'used ones stay' "$code" 200
 stop_onpd
 start_onpd "$work/restored" --drain 1 --retain-succeeded 0.00003
-sleep 6
-request GET "/v1/jobs/$job"
+await 60 answers "/v1/jobs/$job" 404
 equal 'old jobs go in time' "$code" 404
 request GET "/v1/models/$model_id"
 equal 'models have a time of their own' "$code" 200

@@ -60,7 +60,7 @@ fi
 export PYTHONDONTWRITEBYTECODE=1
 # repair WORDS...: sets status, err.
 repair() {
-    timeout -k 5 120 deploy/pipeline/repair.py "$@" >"$work/out" 2>"$work/err" </dev/null
+    timeout -k 5 "$limit" deploy/pipeline/repair.py "$@" >"$work/out" 2>"$work/err" </dev/null
     status=$?
     err=$(cat "$work/err")
 }
@@ -95,10 +95,7 @@ echo "${url##*:}" >"$work/target"
 python3 tests/e2e/support/cutting_proxy.py "$work/plan" "$work/proxy" "$work/target" >"$work/cuts" 2>"$work/proxy.log" &
 proxy_pid=$!
 trap 'kill "$proxy_pid" 2>/dev/null; clean_up' EXIT
-for _ in $(seq 100); do
-    [ ! -s "$work/proxy" ] || break
-    sleep 0.05
-done
+await 60 test -s "$work/proxy"
 ONP_SERVER=http://127.0.0.1:$(cat "$work/proxy") repair "$model" "$forged/test.npz" "$work/cut.onnx" --method evaluate --accept unjudged
 equal 'the Python program goes on through cuts' "$status $(wc -l <"$work/cuts") $(cut -d ' ' -f 2 "$work/out")" \
     "0 4 $(sha256sum <"$work/cut.onnx" | cut -d ' ' -f 1)"

@@ -8,18 +8,26 @@ forge
 settings='{"expose_steps":6,"expose_rungs":2,"expose_batch":32,"restarts":0,"iterations":6,"masks_per_iteration":8,"adversary_rounds":0,
     "random_baseline":false}'
 
-# Until the job shows progress.
-wait_progress() {
-    progress_end=$(($(date +%s) + 40))
-    while [ "$(date +%s)" -lt "$progress_end" ]; do
-        request GET "/v1/jobs/$1"
-        case $(json '.state + " " + ((.progress.fraction // 0) > 0 | tostring)') in
-        'running true') return 0 ;;
-        succeeded* | failed*) return 1 ;;
-        esac
-        sleep 0.05
-    done
+# Whether the job shows progress, or is over.
+shows_progress() {
+    request GET "/v1/jobs/$1"
+    progress=$(json '.state + " " + ((.progress.fraction // 0) > 0 | tostring)')
+    case $progress in 'running true' | succeeded* | failed*) return 0 ;; esac
     return 1
+}
+
+# Until the job shows progress and is not over.
+wait_progress() {
+    await 60 shows_progress "$1" && [ "$progress" = 'running true' ]
+}
+
+# Whether none of the children lives. A zombie has ended; only its parent is late.
+none_lives() {
+    left=0
+    for child in $children; do
+        case $(sed 's/.*) //' "/proc/$child/stat" 2>/dev/null) in '' | Z*) ;; *) left=$((left + 1)) ;; esac
+    done
+    [ "$left" -eq 0 ]
 }
 
 kill_onpd() {
@@ -47,22 +55,17 @@ check 'it runs in a child' test -n "$children"
 watcher=$!
 sleep 0.3
 kill_onpd
-sleep 1
-left=0
-for child in $children; do
-    # A zombie has ended; only its parent is late.
-    case $(sed 's/.*) //' "/proc/$child/stat" 2>/dev/null) in '' | Z*) ;; *) left=$((left + 1)) ;; esac
-done
+await 60 none_lives
 equal 'no child outlives a killed onpd' "$left" 0
 start_onpd "$work/data" --unix "$work/sock" --drain 1
 request GET "/v1/jobs/$killed"
 equal 'the job is still known' "$code" 200
-wait_end "$killed" 120
+wait_end "$killed" 600
 equal 'the job finishes after the restart' "$state" succeeded
 check 'in a second attempt' test "$(json .attempt)" -ge 2
 wait "$watcher"
 equal 'onp watch followed it through the restart' "$? $(tail -n 1 "$work/watch" | cut -d ' ' -f 2)" '0 succeeded'
-wait_end "$queued" 120
+wait_end "$queued" 600
 equal 'a queued job is not lost' "$state" succeeded
 equal 'both give the same model' "$(model_sha "$killed")" "$(model_sha "$queued")"
 
@@ -73,7 +76,7 @@ check 'a third job makes progress' wait_progress "$job"
 for child in $(onpd_children); do
     kill -9 "$child" 2>/dev/null
 done
-wait_end "$job" 120
+wait_end "$job" 600
 equal 'a job whose child was killed finishes' "$state" succeeded
 check 'in another attempt' test "$(json .attempt)" -ge 2
 request GET /healthz
@@ -82,16 +85,16 @@ equal 'onpd lives on' "$code" 200
 # --- an orderly stop while a job runs ---
 
 submit "$slow_settings" 1
-check 'a slow job starts' wait_state "$job" running 30
+check 'a slow job starts' wait_state "$job" running 300
 kill "$onpd_pid"
 wait "$onpd_pid"
 equal 'SIGTERM ends onpd in order' "$?" 0
 onpd_pid=
 start_onpd "$work/data" --drain 0
-wait_state "$job" 'starting running' 30
+wait_state "$job" 'starting running' 300
 check 'the job runs again' test "$state" = starting -o "$state" = running
 request POST "/v1/jobs/$job/cancel"
-wait_end "$job" 30
+wait_end "$job" 600
 equal 'and can be cancelled' "$state" cancelled
 
 # --- uploads and results are still there ---

@@ -20,17 +20,14 @@ proxy() {
     rm -f "$work/proxy"
     python3 tests/e2e/support/cutting_proxy.py "$work/plan" "$work/proxy" "$work/target" >"$work/cuts" 2>"$work/proxy.log" &
     proxy_pid=$!
-    for _ in $(seq 100); do
-        [ ! -s "$work/proxy" ] || break
-        sleep 0.05
-    done
+    await 60 test -s "$work/proxy"
     ONP_SERVER=http://127.0.0.1:$(cat "$work/proxy")
     export ONP_SERVER
 }
 
 # run_onp WORDS...: sets status, out, err.
 run_onp() {
-    timeout -k 5 120 "$onp" "$@" >"$work/out" 2>"$work/err" </dev/null
+    timeout -k 5 "$limit" "$onp" "$@" >"$work/out" 2>"$work/err" </dev/null
     status=$?
     out=$(cat "$work/out")
     err=$(cat "$work/err")
@@ -70,10 +67,7 @@ check 'no piece is left on the server' test -z "$(find "$work/data/uploads" -typ
 proxy 'PATCH up 900000
 HEAD answer'
 (
-    for _ in $(seq 100); do
-        [ ! -s "$work/cuts" ] || break
-        sleep 0.05
-    done
+    await 60 test -s "$work/cuts"
     kill -9 "$onpd_pid"
 ) &
 killer=$!
@@ -91,18 +85,15 @@ proxy 'PATCH up 1500000
 HEAD answer'
 "$onp" upload "$probe" >"$work/out" 2>"$work/err" </dev/null &
 client=$!
-for _ in $(seq 100); do
-    [ ! -s "$work/cuts" ] || break
-    sleep 0.05
-done
+await 60 test -s "$work/cuts"
 kill -9 "$client"
 wait "$client" 2>/dev/null
 end_proxy
-for _ in $(seq 50); do
+is_kept() {
     kept=$(stat -c %s "$work/data/uploads/"upl_* 2>/dev/null)
-    [ "${kept:-0}" -lt 1000000 ] || break
-    sleep 0.1
-done
+    [ "${kept:-0}" -gt 1000000 ]
+}
+await 60 is_kept
 check 'the server keeps what came' test "${kept:-0}" -gt 1000000
 proxy 'PATCH up 1500000'
 run_onp upload "$probe" --json
@@ -129,7 +120,7 @@ contains 'the key of another submission is refused' "$status $err" '1 *Idempoten
 proxy '/v1/jobs/ answer
 wait= answer
 wait= up 10'
-run_onp wait "$job" --timeout 110 -q
+run_onp wait "$job" --timeout $((limit - 10)) -q
 equal 'a wait goes on through cuts' "$status $(wc -l <"$work/cuts")" '0 3'
 sha=$(model_sha "$job")
 proxy 'artifacts/model.onnx down 50000

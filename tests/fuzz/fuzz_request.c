@@ -3,11 +3,13 @@
  * \1 to \4 stand for the ids of a resumable upload, a model, samples and a job that are there.
  *
  * An answer of 5xx other than "not now", or none that is HTTP, is a finding. */
+#include <linux/sockios.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -24,8 +26,10 @@ enum {
     IDS = 4,
     ANSWER_MAX = 1 << 16,
     REQUEST_MAX = 1 << 20,
-    PATIENCE_MS = 150,
-    OWN_PATIENCE_MS = 10000
+    NAP_MS = 10,        /* most answers come within; a request that is cut off gets none */
+    PATIENCE_NAPS = 15, /* while bytes lie unread */
+    READ_NAPS = 2,      /* once all are read */
+    OWN_PATIENCE_NAPS = 6000
 };
 
 struct world {
@@ -106,18 +110,31 @@ static const char *const OPERATORS[] = {"Conv", NULL};
 
 /* --- requests --- */
 
-/* What is answered until the server closes, or nothing comes for `patience` milliseconds; NUL-terminated in world->answer. */
-static const char *talk(struct world *world, const char *bytes, size_t length, int patience) {
+/* Whether the other side has read all that was sent. */
+static bool all_is_read(int fd) {
+    int unread = 0;
+    return ioctl(fd, SIOCOUTQ, &unread) == 0 && unread == 0;
+}
+
+/* What is answered until the server closes, or nothing comes for so many naps, or for as many as say so once it has read everything;
+ * NUL-terminated in world->answer. */
+static const char *talk(struct world *world, const char *bytes, size_t length, int naps, int naps_once_read) {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     size_t sent = 0, got = 0;
+    int silent = 0;
     (void)snprintf(address.sun_path, sizeof address.sun_path, "%s", world->socket);
     must(fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof address) == 0, "no connection");
     for (;;) {
         struct pollfd poller = {.fd = fd, .events = (short)(POLLIN | (sent < length ? POLLOUT : 0))};
-        if (poll(&poller, 1, patience) <= 0) {
-            break;
+        if (poll(&poller, 1, NAP_MS) <= 0) {
+            silent++;
+            if (silent >= naps || (silent >= naps_once_read && sent == length && all_is_read(fd))) {
+                break;
+            }
+            continue;
         }
+        silent = 0;
         if ((poller.revents & POLLOUT) != 0 && sent < length) {
             ssize_t n = send(fd, bytes + sent, length - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
             sent = n > 0 ? sent + (size_t)n : length;
@@ -144,7 +161,7 @@ static void make(struct world *world, size_t at, const char *path, const char *f
     const char *id;
     (void)snprintf(text, sizeof text, "POST %s HTTP/1.1\r\nHost: localhost\r\n%sContent-Length: %zu\r\n\r\n%s", path,
                    fields, strlen(body), body);
-    id = strstr(talk(world, text, strlen(text), OWN_PATIENCE_MS), "\"id\":\"");
+    id = strstr(talk(world, text, strlen(text), OWN_PATIENCE_NAPS, OWN_PATIENCE_NAPS), "\"id\":\"");
     must(id != NULL && strcspn(id + 6, "\"") < ID_SIZE, world->answer);
     (void)snprintf(world->ids[at], ID_SIZE, "%.*s", (int)strcspn(id + 6, "\""), id + 6);
 }
@@ -283,7 +300,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {
         must(is_id ? buf_append_text(&request, world->ids[bytes[i] - 1]) : buf_append(&request, bytes + i, 1),
              "too long");
     }
-    answer = talk(world, request.data != NULL ? request.data : "", request.length, PATIENCE_MS);
+    answer = talk(world, request.data != NULL ? request.data : "", request.length, PATIENCE_NAPS, READ_NAPS);
     must(is_fine(answer), answer);
     buf_deinit(&request);
     return 0;

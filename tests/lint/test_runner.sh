@@ -15,7 +15,7 @@ program() {
 expect() {
     name=$1 wanted=$2 code=$3
     shift 3
-    ONP_TEST_TIMEOUT=2 tests/run "$@" >"$dir/log" 2>&1
+    ONP_TEST_TIMEOUT=${limit:-60} ONP_TEST_UNTIL=${until_s:-} tests/run "$@" >"$dir/log" 2>&1
     got_code=$?
     got=$(tail -n 1 "$dir/log")
     if [ "$got" = "$wanted" ] && [ "$got_code" -eq "$code" ]; then
@@ -85,7 +85,7 @@ P
 program silent </dev/null
 program slow <<'P'
 echo '[==========] Running 1 test(s).'
-exec sleep 30
+exec sleep 600
 P
 program good.sh <<'P'
 echo 'ok - one'
@@ -110,11 +110,13 @@ expect 'a crash before the first case is a failure' '0 passed, 1 failed' 1 "$dir
 expect 'cases that never ran have failed' '1 passed, 1 failed' 1 "$dir/leaves_quietly"
 expect 'an error status without a failed case is a failure' '1 passed, 1 failed' 1 "$dir/leak"
 expect 'a program without cases is a failure' '0 passed, 1 failed' 1 "$dir/silent"
-expect 'a program that hangs is a failure' '0 passed, 1 failed' 1 "$dir/slow"
+limit=2 expect 'a program that hangs is a failure' '0 passed, 1 failed' 1 "$dir/slow"
 expect 'shell tests are counted' '1 passed, 0 failed, 1 skipped' 0 "$dir/good.sh"
 expect 'shell tests may fail' '1 passed, 1 failed' 1 "$dir/bad.sh"
 expect 'shell tests may fail without saying so' '1 passed, 1 failed' 1 "$dir/quiet_failure.sh"
 expect 'a missing program is a failure' '0 passed, 1 failed' 1 "$dir/no-such"
 expect 'no test at all is an error' '0 passed, 0 failed' 1
+until_s=1 expect 'what would begin too late is said to be skipped' '0 passed, 0 failed, 2 skipped' 0 "$dir/good" "$dir/bad"
+until_s=99999999999 expect 'what begins in time is run' '2 passed, 0 failed' 0 "$dir/good"
 expect 'one failure spoils the whole' '5 passed, 1 failed, 1 skipped' 1 "$dir/good" "$dir/skips" "$dir/bad"
 exit $status

@@ -2,15 +2,14 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "common/clock.h"
 #include "common/log.h"
 #include "tests/support/cm.h"
+#include "tests/support/patience.h"
 
 static void run_loop(void *user) {
     struct live *live = user;
@@ -77,21 +76,24 @@ static void send_all(int fd, const char *bytes, size_t length) {
     }
 }
 
-const char *live_exchange(int fd, const char *bytes, size_t length, const char *until, double seconds) {
+static bool closed;
+
+bool live_closed(void) {
+    return closed;
+}
+
+const char *live_exchange(int fd, const char *bytes, size_t length, const char *until) {
     static char answer[LIVE_ANSWER_MAX];
-    double end = clock_seconds() + seconds;
+    struct patience patience = {0};
     size_t used = 0;
 
     send_all(fd, bytes, length);
     answer[0] = '\0';
-    while (used + 1 < sizeof(answer) && clock_seconds() < end) {
-        struct pollfd poll_fd = {fd, POLLIN, 0};
-        ssize_t got;
-        if (poll(&poll_fd, 1, 20) <= 0) {
-            continue;
-        }
-        got = recv(fd, answer + used, sizeof(answer) - 1 - used, 0);
+    closed = false;
+    while (used + 1 < sizeof(answer) && patience_read(&patience, fd)) {
+        ssize_t got = recv(fd, answer + used, sizeof(answer) - 1 - used, 0);
         if (got <= 0) {
+            closed = true;
             break;
         }
         used += (size_t)got;
@@ -104,12 +106,12 @@ const char *live_exchange(int fd, const char *bytes, size_t length, const char *
     return answer;
 }
 
-const char *live_talk(const struct live *live, const char *bytes, size_t length, const char *until, double seconds) {
-    return live_exchange(live_connect(live), bytes, length, until, seconds);
+const char *live_talk(const struct live *live, const char *bytes, size_t length, const char *until) {
+    return live_exchange(live_connect(live), bytes, length, until);
 }
 
 const char *live_ask(const struct live *live, const char *text) {
-    return live_talk(live, text, strlen(text), NULL, 5.0);
+    return live_talk(live, text, strlen(text), NULL);
 }
 
 int live_code(const char *answer) {

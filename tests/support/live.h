@@ -26,12 +26,14 @@ void live_start(struct live *live, const struct http_config *config);
 /* Closes it and waits for its thread. */
 void live_stop(struct live *live);
 
-/* Sends the bytes over a connection, which is closed afterwards, and reads until the server closes, `until` was seen in the answer (NULL: not looked for), or
- * `seconds` are over. The answer is NUL-terminated in a static buffer. */
-const char *live_exchange(int fd, const char *bytes, size_t length, const char *until, double seconds);
+/* Sends the bytes over a connection, which is closed afterwards, and reads until the server closes, `until` was seen in the answer
+ * (NULL: not looked for), or patience is over. The answer is NUL-terminated in a static buffer. */
+const char *live_exchange(int fd, const char *bytes, size_t length, const char *until);
 /* The same over a new connection. */
-const char *live_talk(const struct live *live, const char *bytes, size_t length, const char *until, double seconds);
-/* live_talk() of a text, with "Connection: close" expected of the text itself; 5 seconds. */
+const char *live_talk(const struct live *live, const char *bytes, size_t length, const char *until);
+/* Whether the last answer ended because the server closed the connection. */
+bool live_closed(void);
+/* live_talk() of a text, with "Connection: close" expected of the text itself. */
 const char *live_ask(const struct live *live, const char *text);
 /* The status code of an answer, 0 if there is none. */
 int live_code(const char *answer);

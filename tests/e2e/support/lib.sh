@@ -6,6 +6,9 @@ onp=$build/onp
 work=$(mktemp -d "${TMPDIR:-/tmp}/onp-e2e-XXXXXX") || exit 1
 onpd_pid=
 failures=0
+# Waits are stretched by this where programs are slow; the most that a single command may take, in seconds.
+stretch=${ONP_TEST_PATIENCE:-1}
+limit=$((600 * stretch))
 unset ONP_SERVER ONP_TOKEN
 export ONPD="$build/onpd"
 
@@ -53,6 +56,22 @@ contains() {
     esac
 }
 
+# await SECONDS COMMAND...: tries the command until it succeeds. The naps between are counted, not the clock, so that a machine that
+# stands still for a while takes nothing of them.
+await() {
+    await_naps=$(($1 * 10 * stretch))
+    shift
+    until "$@"; do
+        [ "$await_naps" -gt 0 ] || return 1
+        await_naps=$((await_naps - 1))
+        sleep 0.1
+    done
+}
+
+onpd_is_up_or_gone() {
+    [ -s "$work/ready" ] || ! kill -0 "$onpd_pid" 2>/dev/null
+}
+
 # start_onpd DATA [OPTIONS]: sets onpd_pid and url.
 start_onpd() {
     onpd_data=$1
@@ -60,16 +79,12 @@ start_onpd() {
     rm -f "$work/ready"
     "$build/onpd" --listen 127.0.0.1:0 --data "$onpd_data" --ready-file "$work/ready" "$@" 2>>"$work/onpd.log" &
     onpd_pid=$!
-    start_tries=0
-    while [ ! -s "$work/ready" ]; do
-        start_tries=$((start_tries + 1))
-        if [ "$start_tries" -gt 300 ] || ! kill -0 "$onpd_pid" 2>/dev/null; then
-            not_ok 'onpd starts'
-            tail -n 20 "$work/onpd.log"
-            exit 1
-        fi
-        sleep 0.1
-    done
+    await 60 onpd_is_up_or_gone
+    if [ ! -s "$work/ready" ]; then
+        not_ok 'onpd starts'
+        tail -n 20 "$work/onpd.log"
+        exit 1
+    fi
     url=$(cat "$work/ready")
 }
 
@@ -103,9 +118,10 @@ finish() {
     exit 0
 }
 
-# The forged model and its samples: sets forged to their folder. Made once for all tests of a build.
+# The forged model and its samples: sets forged to their folder. Made once, by the first build that needs it: ONP_FORGED is the same for
+# those with sanitizers.
 forge() {
-    forged=$build/forge-test
+    forged=${ONP_FORGED:-$build/forge-test}
     if [ ! -s "$forged/done" ]; then
         rm -rf "$forged"
         mkdir -p "$forged"
@@ -129,7 +145,7 @@ request() {
     shift 2
     body=$work/body
     headers=$work/headers
-    code=$(curl -sS -m 120 -o "$body" -D "$headers" -w '%{http_code}' -X "$request_method" "$@" "$url$request_path" 2>>"$work/curl.log")
+    code=$(curl -sS -m "$limit" -o "$body" -D "$headers" -w '%{http_code}' -X "$request_method" "$@" "$url$request_path" 2>>"$work/curl.log")
 }
 
 # json FILTER: of the last body.
@@ -154,14 +170,21 @@ submit() {
 
 # wait_state JOB WORDS SECONDS: until the state is one of the words; sets state.
 wait_state() {
-    wait_end=$(($(date +%s) + $3))
-    while :; do
-        request GET "/v1/jobs/$1"
-        state=$(json .state)
-        case " $2 " in *" $state "*) return 0 ;; esac
-        [ "$(date +%s)" -lt "$wait_end" ] || return 1
-        sleep 0.2
-    done
+    await "$3" job_is "$1" "$2"
+}
+
+# job_is JOB WORDS: whether its state is one of the words; sets state.
+job_is() {
+    request GET "/v1/jobs/$1"
+    state=$(json .state)
+    case " $2 " in *" $state "*) return 0 ;; esac
+    return 1
+}
+
+# answers PATH CODE: whether that is how a GET is answered.
+answers() {
+    request GET "$1"
+    [ "$code" = "$2" ]
 }
 
 # wait_end JOB SECONDS: until it is over; sets state.
@@ -176,5 +199,5 @@ onpd_children() {
 
 # The SHA-256 of a job's repaired model.
 model_sha() {
-    curl -sS -m 60 "$url/v1/jobs/$1/artifacts/model.onnx" | sha256sum | cut -d ' ' -f 1
+    curl -sS -m "$limit" "$url/v1/jobs/$1/artifacts/model.onnx" | sha256sum | cut -d ' ' -f 1
 }

@@ -6,6 +6,7 @@
 
 #include "server/store/store_idempotency.h"
 #include "tests/support/cm.h"
+#include "tests/support/patience.h"
 #include "tests/unit/api/world.h"
 
 #define KEY "Idempotency-Key: first-try\r\n"
@@ -112,13 +113,16 @@ static void test_uploads_and_secrets(void **state) {
     json_decref(json);
 }
 
+/* Its answer is for nobody. */
 static void *send_slow(void *user) {
     struct live *live = user;
+    char answer[4096];
     static const char text[] = "POST /v1/models HTTP/1.1\r\n" HEAD KEY "Content-Length: 9\r\n\r\ngood slow";
     int fd = live_connect(live);
 
     assert_int_equal(write(fd, text, sizeof(text) - 1), (ssize_t)sizeof(text) - 1);
-    (void)usleep(700000);
+    while (read(fd, answer, sizeof(answer)) > 0) {
+    }
     (void)close(fd);
     return NULL;
 }
@@ -127,14 +131,18 @@ static void test_in_flight(void **state) {
     struct world *world = *state;
     pthread_t thread;
     int code = 0;
+    struct patience patience = {0};
 
+    atomic_store(&world->hold_checks, true);
     assert_int_equal(pthread_create(&thread, NULL, send_slow, &world->live), 0);
-    (void)usleep(250000); /* its check takes half a second */
+    while (atomic_load(&world->checks_held) == 0) {
+        assert_true(patience_nap(&patience));
+    }
     json_decref(ask_with(world, "POST", "/v1/models", KEY, "good slow", &code, NULL));
     assert_int_equal(code, 409);
+    atomic_store(&world->hold_checks, false);
     assert_int_equal(pthread_join(thread, NULL), 0);
-    for (int tries = 0; tries < 50 && code == 409; tries++) {
-        (void)usleep(100000);
+    while (code == 409 && patience_nap(&patience)) {
         json_decref(ask_with(world, "POST", "/v1/models", KEY, "good slow", &code, NULL));
     }
     assert_int_equal(code, 201);

@@ -1,11 +1,12 @@
 /* Tokens: scopes, the first one, revoking, expiry, rate. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "server/api/api_rate.h"
 #include "server/store/store_tokens.h"
 #include "tests/support/cm.h"
+#include "tests/support/patience.h"
 #include "tests/unit/api/world.h"
 
 static char bearer[2][128];
@@ -96,15 +97,30 @@ static void test_life(void **state) {
     assert_int_equal(code_of(world, "GET", "/v1/jobs", NULL, NULL), 200);
 }
 
-static void test_expiry(void **state) {
-    struct world *world = *state;
-    char secret[SECRET_SIZE], id[ID_SIZE];
+/* Whether the token was good at first: on a slow machine it may be over before it is used. */
+static bool expires(struct world *world, int seconds) {
+    struct patience patience = {0};
+    char secret[SECRET_SIZE], id[ID_SIZE], body[64];
 
-    assert_int_equal(make(world, "", "{\"scopes\": [\"admin\"], \"expires_in_s\": 1}", secret, id), 201);
-    assert_int_equal(code_with(world, "GET", "/v1/jobs", show(0, secret)), 200);
-    (void)nanosleep(&(struct timespec){.tv_sec = 1, .tv_nsec = 100000000}, NULL);
+    (void)snprintf(body, sizeof(body), "{\"scopes\": [\"admin\"], \"expires_in_s\": %d}", seconds);
+    assert_int_equal(make(world, "", body, secret, id), 201);
+    const bool good = code_with(world, "GET", "/v1/jobs", show(0, secret)) == 200;
+    while (code_with(world, "GET", "/v1/jobs", show(0, secret)) == 200 && patience_nap(&patience)) {
+    }
     assert_int_equal(code_with(world, "GET", "/v1/jobs", show(0, secret)), 401);
     assert_int_equal(code_of(world, "GET", "/v1/jobs", NULL, NULL), 401); /* expired is not open */
+    return good;
+}
+
+static void test_expiry(void **state) {
+    bool good = false;
+
+    for (int seconds = 1; !good; seconds *= 2) {
+        assert_true(seconds < 60);
+        assert_int_equal(world_setup(state), 0);
+        good = expires(*state, seconds);
+        assert_int_equal(world_teardown(state), 0);
+    }
 }
 
 static int setup_configured(void **state) {
@@ -120,7 +136,7 @@ static void test_configured_token(void **state) {
 }
 
 static int setup_limited(void **state) {
-    return world_setup_with(state, &(struct api_config){.rate = 0.5, .rate_burst = 3});
+    return world_setup_with(state, &(struct api_config){.rate = 0.001, .rate_burst = 3});
 }
 
 static void test_rate(void **state) {
@@ -133,7 +149,7 @@ static void test_rate(void **state) {
     }
     json_decref(ask_with(world, "GET", "/v1/jobs", "", NULL, &code, &answer));
     assert_int_equal(code, 429);
-    assert_string_equal(field_of(answer, "Retry-After"), "2");
+    assert_in_range(strtol(field_of(answer, "Retry-After"), NULL, 10), 900, 1000); /* less what has passed */
     assert_int_equal(code_of(world, "GET", "/healthz", NULL, NULL), 200);
 }
 
@@ -163,7 +179,7 @@ static void test_buckets(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_life, world_setup, world_teardown),
-        cmocka_unit_test_setup_teardown(test_expiry, world_setup, world_teardown),
+        cmocka_unit_test(test_expiry),
         cmocka_unit_test_setup_teardown(test_configured_token, setup_configured, world_teardown),
         cmocka_unit_test_setup_teardown(test_rate, setup_limited, world_teardown),
         cmocka_unit_test(test_buckets),

@@ -9,6 +9,7 @@
 #include "server/api/upload_checksum.h"
 #include "server/store/store_resumable.h"
 #include "tests/support/cm.h"
+#include "tests/support/patience.h"
 #include "tests/unit/api/world.h"
 
 #define TUS "Tus-Resumable: 1.0.0\r\n"
@@ -152,26 +153,29 @@ static void test_checksums(void **state) {
 /* A connection that breaks in a piece: what came is kept, or with a checksum nothing of it. */
 static void test_breaks(void **state) {
     struct world *world = *state;
+    struct patience patience = {0};
     char text[512], path[2][128];
 
     for (int with = 0; with < 2; with++) {
         int fd = live_connect(&world->live), length;
+        char go_on[64] = "";
         (void)snprintf(path[with], sizeof(path[0]), "%s", begin(world, 100, META));
         length = snprintf(text, sizeof(text),
-                          "PATCH %s HTTP/1.1\r\n" HEAD PIECE "Upload-Offset: 0\r\n%sContent-Length: 100\r\n\r\nseven b",
+                          "PATCH %s HTTP/1.1\r\n" HEAD PIECE "Upload-Offset: 0\r\n%sExpect: 100-continue\r\n"
+                          "Content-Length: 100\r\n\r\n",
                           path[with], with ? "Upload-Checksum: sha1 qZk+NkcGgWq6PiVxeFDCbJzQ2J0=\r\n" : "");
         assert_int_equal(send(fd, text, (size_t)length, 0), length);
-        (void)usleep(100000);
+        assert_true(recv(fd, go_on, sizeof(go_on) - 1, 0) > 0); /* the piece has begun */
+        assert_int_equal(strncmp(go_on, "HTTP/1.1 100 ", 13), 0);
+        assert_int_equal(send(fd, "seven b", 7, 0), 7);
         assert_int_equal(send_piece(world, path[with], 0, "", "x", NULL), 409); /* one piece at a time */
         (void)close(fd);
     }
-    for (int tries = 0; tries < 50 && offset_of(world, path[0]) != 7; tries++) {
-        (void)usleep(50000);
+    while (offset_of(world, path[0]) != 7 && patience_nap(&patience)) {
     }
     assert_int_equal(offset_of(world, path[0]), 7);
     assert_int_equal(offset_of(world, path[1]), 0);
-    for (int tries = 0; tries < 50 && send_piece(world, path[1], 0, "", "x", NULL) == 409; tries++) {
-        (void)usleep(50000);
+    while (send_piece(world, path[1], 0, "", "x", NULL) == 409 && patience_nap(&patience)) {
     }
     assert_int_equal(offset_of(world, path[1]), 1);
 }

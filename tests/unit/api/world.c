@@ -8,12 +8,14 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "common/clock.h"
 #include "common/file.h"
 #include "common/mem.h"
 #include "tests/support/cm.h"
+#include "tests/support/patience.h"
 
-/* Files that start with "good" are fine; "good slow" takes half a second. */
+static struct world the_world;
+
+/* Files that start with "good" are fine; "good slow" takes as long as the test wants. */
 static enum status check_file(const char *path, json_t **info, struct error *error) {
     char *text = NULL;
     size_t length = 0;
@@ -23,7 +25,10 @@ static enum status check_file(const char *path, json_t **info, struct error *err
         status = error_set(error, STATUS_UNSUPPORTED, "node 'loop1'", "failed to read operator Loop: got control flow");
     }
     if (status == STATUS_OK && strncmp(text, "good slow", 9) == 0) {
-        (void)usleep(500000);
+        atomic_fetch_add(&the_world.checks_held, 1);
+        while (atomic_load(&the_world.hold_checks)) {
+            (void)usleep(5000);
+        }
     }
     if (status == STATUS_OK) {
         *info = json_pack("{s:I}", "length", (json_int_t)length);
@@ -128,39 +133,39 @@ static void notify(void *user, const char *job_id) {
 }
 
 int world_setup_with(void **state, const struct api_config *extra) {
-    static struct world world;
+    struct world *const world = &the_world;
     struct jobs_options options;
     struct api_config api = *extra;
     struct http_config http;
     struct error error = {0};
 
-    memset(&world, 0, sizeof(world));
-    scratch_make(&world.scratch);
-    assert_int_equal(store_open(scratch_path(&world.scratch, "data"), NULL, &world.store, &error), STATUS_OK);
+    memset(world, 0, sizeof(*world));
+    scratch_make(&world->scratch);
+    assert_int_equal(store_open(scratch_path(&world->scratch, "data"), NULL, &world->store, &error), STATUS_OK);
     jobs_options_init(&options);
     options.isolation = JOB_ISOLATION_THREAD;
     options.queue_max = 2;
-    assert_int_equal(jobs_start(world.store, &methods, &options, &world.jobs, &error), STATUS_OK);
+    assert_int_equal(jobs_start(world->store, &methods, &options, &world->jobs, &error), STATUS_OK);
     api.describe_methods = describe;
     api.operators = operators;
     api.opset_min = 9;
     api.opset_max = 18;
-    api.store = world.store;
-    api.jobs = world.jobs;
+    api.store = world->store;
+    api.jobs = world->jobs;
     api.max_upload = 1 << 20;
     api.wait_max_s = 10;
     api.check_host = true;
-    assert_int_equal(api_new(&api, &world.api, &error), STATUS_OK);
+    assert_int_equal(api_new(&api, &world->api, &error), STATUS_OK);
     http_config_init(&http);
     http.routes = api_routes;
     http.route_count = api_route_count;
-    http.context = world.api;
+    http.context = world->api;
     http.guard = api_guard;
     http.tick = api_tick;
     http.max_upload = 1 << 20;
-    live_start(&world.live, &http);
-    store_set_listener(world.store, notify, world.live.server);
-    *state = &world;
+    live_start(&world->live, &http);
+    store_set_listener(world->store, notify, world->live.server);
+    *state = world;
     return 0;
 }
 
@@ -186,6 +191,7 @@ int world_teardown(void **state) {
     struct world *world = *state;
     struct drain drain = {.post.run = on_drain, .api = world->api};
 
+    atomic_store(&world->hold_checks, false); /* a failed test may have left it so */
     store_set_listener(world->store, NULL, NULL);
     assert_int_equal(uv_sem_init(&drain.done, 0), 0);
     http_server_post(world->live.server, &drain.post);
@@ -289,16 +295,15 @@ const char *job_path(const struct ids *ids, const char *rest) {
 }
 
 json_t *wait_for(struct world *world, const struct ids *ids, const char *state) {
-    double end = clock_seconds() + 5.0;
+    struct patience patience = {0};
 
-    while (clock_seconds() < end) {
+    do {
         json_t *json = ask(world, "GET", job_path(ids, ""), NULL, NULL);
         if (strcmp(text_of(json, "state"), state) == 0) {
             return json;
         }
         json_decref(json);
-        (void)usleep(10000);
-    }
+    } while (patience_nap(&patience));
     fail_msg("job %s did not become %s", ids->job, state);
     return NULL;
 }

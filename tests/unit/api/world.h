@@ -2,6 +2,8 @@
 #ifndef ONP_TESTS_UNIT_API_WORLD_H
 #define ONP_TESTS_UNIT_API_WORLD_H
 
+#include <stdatomic.h>
+
 #include "server/api/api.h"
 #include "tests/support/live.h"
 #include "tests/support/scratch.h"
@@ -14,6 +16,8 @@ struct world {
     struct store *store;
     struct jobs *jobs;
     struct api *api;
+    atomic_bool hold_checks; /* of files that start with "good slow": none ends while this is set */
+    atomic_int checks_held;
 };
 
 /* Starts the server; *state is the world. For cmocka. */
@@ -43,7 +47,7 @@ struct ids {
 /* Submits a job with these parameters, uploading its model and samples if need be; returns the code. */
 int submit(struct world *world, struct ids *ids, const char *parameters);
 const char *job_path(const struct ids *ids, const char *rest);
-/* Polls until the job is in this state; fails after 5 seconds. The document is the caller's. */
+/* Polls until the job is in this state; fails the test if that does not come. The document is the caller's. */
 json_t *wait_for(struct world *world, const struct ids *ids, const char *state);
 
 #endif

@@ -9,8 +9,6 @@
 #include "tests/support/cm.h"
 #include "tests/unit/http/world.h"
 
-enum { SECONDS = 20 };
-
 struct run {
     struct world *world;
     size_t wrong;
@@ -25,7 +23,7 @@ static void ask(void *user, const char *name, const char *folder) {
     long code = strtol(expected, &part, 10);
     part += strspn(part, "\n");
     part[strcspn(part, "\n")] = '\0';
-    const char *answer = live_talk(&run->world->live, request, length, NULL, SECONDS);
+    const char *answer = live_talk(&run->world->live, request, length, NULL);
     if (live_code(answer) != (int)code || strstr(answer, part) == NULL) {
         print_error("%s: got '%.300s', expected %ld with '%s'\n", name, answer, code, part);
         run->wrong++;
@@ -44,7 +42,7 @@ static void bad_requests_are_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(bad_requests_are_refused, world_setup, world_teardown),
+        cmocka_unit_test_setup_teardown(bad_requests_are_refused, world_setup_hasty, world_teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

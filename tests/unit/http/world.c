@@ -2,12 +2,14 @@
 #include "tests/unit/http/world.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "common/file.h"
 #include "common/mem.h"
 #include "tests/support/cm.h"
+#include "tests/support/patience.h"
 
 static void get_hello(struct http_request *request, void *context) {
     (void)context;
@@ -51,8 +53,12 @@ static void close_counter(void *user) {
 
 /* ?wait: there is no room before the first version of the document. */
 static const char *counter_full(void *user) {
-    const struct counter *counter = user;
-    return counter->waits && atomic_load(&counter->world->version) == 0 ? "room" : NULL;
+    struct counter *counter = user;
+    if (!counter->waits || atomic_load(&counter->world->version) > 0) {
+        return NULL;
+    }
+    atomic_fetch_add(&counter->world->sleepers, 1);
+    return "room";
 }
 
 static void begin_upload(struct http_request *request, void *context) {
@@ -96,7 +102,10 @@ static void get_doc(struct http_request *request, void *context) {
     const char *wait = http_request_query(request, "wait");
 
     http_reply_json_or_wait(request, json_pack("{s:i}", "version", atomic_load(&world->version)), "doc",
-                            wait != NULL ? 2.0 : 0.0);
+                            wait != NULL ? strtod(wait, NULL) : 0.0);
+    if (wait != NULL) {
+        atomic_fetch_add(&world->sleepers, 1);
+    }
 }
 
 static void released(struct http_post *post) {
@@ -122,6 +131,7 @@ static void get_held(struct http_request *request, void *context) {
 
     world->hold = http_request_hold(request);
     assert_non_null(world->hold);
+    atomic_fetch_add(&world->sleepers, 1);
     world->post.run = released;
     if (world->release_held) {
         assert_int_equal(pthread_create(&world->helper, NULL, help, world), 0);
@@ -152,6 +162,7 @@ static enum http_pull pull_event(void *user, struct buf *out, bool idle, bool dr
     }
     if (idle) {
         (void)buf_append_text(out, ": ping\n\n");
+        atomic_fetch_add(&events->world->pings, 1);
         return HTTP_PULL_MORE;
     }
     return HTTP_PULL_WAIT;
@@ -190,7 +201,7 @@ static enum status guard(struct http_request *request, const struct http_route *
     return STATUS_OK;
 }
 
-int world_setup(void **state) {
+static int set_up(void **state, bool hasty) {
     static struct world world;
     struct http_config config;
     char digits[WORLD_FILE_SIZE];
@@ -210,12 +221,30 @@ int world_setup(void **state) {
     config.context = &world;
     config.guard = guard;
     config.max_upload = WORLD_MAX_UPLOAD;
-    config.slow_window_s = 0.6;
-    config.slow_window_bytes = 1000;
-    config.idle_timeout_s = 5;
+    if (hasty) {
+        config.slow_window_s = 0.6;
+        config.slow_window_bytes = 1000;
+        config.idle_timeout_s = 5;
+    }
     live_start(&world.live, &config);
     *state = &world;
     return 0;
+}
+
+int world_setup(void **state) {
+    return set_up(state, false);
+}
+
+int world_setup_hasty(void **state) {
+    return set_up(state, true);
+}
+
+void world_await(atomic_int *number, int least) {
+    struct patience patience = {0};
+
+    while (atomic_load(number) < least && patience_nap(&patience)) {
+    }
+    assert_true(atomic_load(number) >= least);
 }
 
 int world_teardown(void **state) {

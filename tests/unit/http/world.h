@@ -22,11 +22,17 @@ struct world {
     pthread_t helper;
     struct http_post post;
     struct http_hold *hold;
-    bool release_held; /* false: the helper never answers */
+    bool release_held;   /* false: the helper never answers */
+    atomic_int sleepers; /* requests that have come to wait for a change, room or a release */
+    atomic_int pings;    /* of streams without news */
 };
 
 /* Starts the server and its world; *state is the world. For cmocka. */
 int world_setup(void **state);
+/* With little patience for slow and idle clients. */
+int world_setup_hasty(void **state);
+/* Waits until the number is at least `least`; fails the test if that does not come. */
+void world_await(atomic_int *number, int least);
 /* Stops it; not for tests that have stopped the server themselves. */
 int world_teardown(void **state);
 

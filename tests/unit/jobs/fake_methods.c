@@ -194,7 +194,7 @@ static enum status fake_check_file(const char *path, json_t **info, struct error
     } else if (strcmp(text, "breach") == 0) {
         (void)socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     } else if (strcmp(text, "hang") == 0) {
-        (void)sleep(100);
+        (void)sleep(HANG_S);
     } else if (strcmp(text, "bad") == 0) {
         status = error_set(error, STATUS_UNSUPPORTED, "node 'x'", "failed to load node x: got operator Foo");
     }
@@ -324,22 +324,20 @@ void fixture_submit_hanging(struct fixture *fixture, double deadline_s, char id[
     json_decref(parameters);
 }
 
-void fixture_await(struct fixture *fixture, const char *id, enum job_state state, double seconds,
-                   struct store_job *job) {
+void fixture_await(struct fixture *fixture, const char *id, enum job_state state, struct store_job *job) {
     struct error error = {0};
-    double until = clock_seconds() + seconds;
+    struct patience patience = {0};
     while (true) {
         assert_ok(store_job_find(fixture->store, id, job, &error), &error);
         if (job->state == state) {
             return;
         }
-        bool over = job_state_is_terminal(job->state) || clock_seconds() > until;
+        bool over = job_state_is_terminal(job->state) || !patience_nap(&patience);
         if (over) {
             print_error("job is %s: %s\n", job_state_name(job->state), job->problem.message);
         }
         store_job_deinit(job);
         assert_false(over);
-        (void)usleep(5000);
     }
 }
 

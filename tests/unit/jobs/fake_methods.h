@@ -5,9 +5,12 @@
 
 #include "server/jobs/jobs.h"
 #include "tests/support/cm.h"
+#include "tests/support/patience.h"
 #include "tests/support/scratch.h"
 
 extern const struct job_methods fake_methods;
+
+enum { HANG_S = 100 }; /* how long a check hangs */
 
 struct fixture {
     struct scratch scratch;
@@ -28,9 +31,8 @@ void fixture_restart(struct fixture *fixture, double grace_s);
 void fixture_submit(struct fixture *fixture, const char *act, const char *path, char id[ID_SIZE]);
 /* Queues a job that hangs until it is ended, with a deadline of so many seconds. */
 void fixture_submit_hanging(struct fixture *fixture, double deadline_s, char id[ID_SIZE]);
-/* Waits up to `seconds` until the job is in this state and gives its row; fails the test if that does not come. */
-void fixture_await(struct fixture *fixture, const char *id, enum job_state state, double seconds,
-                   struct store_job *job);
+/* Waits until the job is in this state and gives its row; fails the test if that does not come. */
+void fixture_await(struct fixture *fixture, const char *id, enum job_state state, struct store_job *job);
 /* The lines of a file in the scratch folder; 0 if it is not there. */
 size_t fixture_lines(const struct fixture *fixture, const char *name);
 void assert_ok(enum status status, const struct error *error);

@@ -6,6 +6,7 @@
 #include "server/store/store_jobs.h"
 #include "server/store/store_objects.h"
 #include "tests/support/cm.h"
+#include "tests/support/patience.h"
 #include "tests/support/scratch.h"
 
 struct fixture {

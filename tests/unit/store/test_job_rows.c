@@ -390,14 +390,13 @@ static void progress_is_batched_and_noted(void **state) {
         (void)snprintf(progress.message, sizeof progress.message, "evaluation %u", i);
         assert_ok(store_job_progress(f->store, id, attempt, 60000, &progress, &error), &error);
     }
-    double until = clock_seconds() + 5;
+    struct patience patience = {0};
     do {
         assert_ok(store_job_find(f->store, id, &job, &error), &error);
-        if (job.progress.step == 1000 || clock_seconds() > until) {
+        if (job.progress.step == 1000 || !patience_nap(&patience)) {
             break;
         }
         store_job_deinit(&job);
-        (void)usleep(10000);
     } while (true);
     assert_int_equal(job.progress.step, 1000);
     assert_int_equal(job.progress.stage, STAGE_SEARCH);

@@ -10,11 +10,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "common/clock.h"
 #include "common/file.h"
 #include "common/mem.h"
 #include "server/store/store_pipe.h"
 #include "tests/support/cm.h"
+#include "tests/support/patience.h"
 #include "tests/support/scratch.h"
 
 enum { TOTAL = 11 * STORE_PIPE_CHUNK + 12345, PIECE_MAX = STORE_PIPE_CHUNK };
@@ -49,10 +49,9 @@ static void count_room(void *user) {
 }
 
 static void wait_for_room(atomic_int *rooms, int before) {
-    const double until = clock_seconds() + 30;
+    struct patience patience = {0};
     while (atomic_load(rooms) == before) {
-        assert_true(clock_seconds() < until);
-        (void)usleep(200);
+        assert_true(patience_nap(&patience));
     }
 }
 
