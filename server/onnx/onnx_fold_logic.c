@@ -220,7 +220,11 @@ static double count_integers(int64_t start, int64_t limit, int64_t delta) {
     if (up ? limit <= start : limit >= start) {
         return 0;
     }
-    return step == 0 ? INFINITY : (double)(span / step) + (span % step != 0 ? 1 : 0);
+    if (step == 0) {
+        return INFINITY;
+    }
+    const uint64_t count = span / step + (span % step != 0 ? 1 : 0);
+    return (double)count;
 }
 
 /* start, start + delta, ... below the limit. */
