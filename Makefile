@@ -289,7 +289,7 @@ all-tests: all $(FUZZ_TARGETS) $(UNIT_TESTS) $(PIPELINE_TESTS) $(BENCHES) $(POLI
 
 # OpenBLAS is not instrumented: how its threads hand over work looks like races. Jobs run it with one, too.
 # Slow builds are given more time, as a whole and for each thing that a test waits for.
-SAN_ENV := ONP_FORGED=$(abspath $(BUILD))/forge-test ONP_TEST_TIMEOUT=$${ONP_TEST_TIMEOUT:-$(if $(SAN),2400,600)} ONP_TEST_PATIENCE=$${ONP_TEST_PATIENCE:-$(if $(SAN),6,1)} \
+SAN_ENV := ONP_FORGED=$(abspath $(BUILD))/forge-test ONP_TEST_TIMEOUT=$${ONP_TEST_TIMEOUT:-$(if $(SAN),2400,900)} ONP_TEST_PATIENCE=$${ONP_TEST_PATIENCE:-$(if $(SAN),6,1)} \
     ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:strict_string_checks=1 \
     UBSAN_OPTIONS=print_stacktrace=1 TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 $(if $(SAN),OPENBLAS_NUM_THREADS=1)
 
