@@ -20,9 +20,9 @@
 #include "server/nn/kernels.h"
 
 static const struct stage_row stages_onp[] = {
-    {STAGE_LOAD, 0.01, stage_load},         {STAGE_BASELINE, 0.01, stage_baseline}, {STAGE_EXPOSE, 0.40, stage_expose},
-    {STAGE_GRAPH, 0.02, stage_graph},       {STAGE_SEARCH, 0.40, stage_search},     {STAGE_REPAIR, 0.09, stage_repair},
-    {STAGE_EVALUATE, 0.06, stage_evaluate}, {STAGE_EXPORT, 0.01, stage_export},
+    {STAGE_LOAD, 0.01, stage_load},         {STAGE_BASELINE, 0.02, stage_baseline}, {STAGE_EXPOSE, 0.37, stage_expose},
+    {STAGE_GRAPH, 0.01, stage_graph},       {STAGE_SEARCH, 0.41, stage_search},     {STAGE_REPAIR, 0.14, stage_repair},
+    {STAGE_EVALUATE, 0.03, stage_evaluate}, {STAGE_EXPORT, 0.01, stage_export},
 };
 
 const struct method method_onp = {

@@ -29,7 +29,7 @@ enum {
 /* Multiply-adds of an evaluation without a prefix: networks of more than some 160 million an image are run on fewer images. */
 static const double EVALUATION_MACS = 1e11;
 /* Standard errors of the mean difference beyond which a mask counts as beaten. Most masks are near ties, and which of those is the better
- * hardly matters: with 2 instead, PPO ends with no better reward (five networks) for a third more work. */
+ * hardly matters: with 2 instead, PPO ends with no better reward (three networks) for a third more work. */
 static const double BEATEN = 0.5;
 
 enum { FIRST, REST, BLOCKS };
