@@ -200,7 +200,8 @@ static enum status read_dictionary(struct race *race, const struct dictionary_fi
         }
         cell->trigger->loss = finds[t].loss;
         cell->trigger->success = finds[t].success;
-        if (finds[t].success >= PROMISING_SUCCESS) {
+        if (finds[t].success >= PROMISING_SUCCESS ||
+            !isfinite(finds[t].loss)) { /* the probe may have had that class only */
             status = invert_measure(race->data, cell->trigger, INVERT_MEASURE, &cell->trigger->loss,
                                     &cell->trigger->success, error);
         }

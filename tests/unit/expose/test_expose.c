@@ -1,4 +1,5 @@
 /* Inversion and exposure on a linear classifier with a shortcut: a few pixels of one corner outweigh everything for one class. */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -276,6 +277,24 @@ static void test_without_the_shortcut_nobody_is_suspected(void **state) {
     world_free(&w);
 }
 
+/* The samples that a dictionary is tried on are all of one class: what they say of it is nothing. */
+static void test_sizes_are_numbers_where_one_class_rules(void **state) {
+    (void)state;
+    struct world w;
+    world_make(&w, true, 2);
+    for (size_t i = 0; i < SAMPLES - 2; i++) {
+        w.labels[i] = TARGET;
+    }
+    struct exposure *exposure = expose(&w);
+    for (enum trigger_family f = 0; f < TRIGGER_FAMILY_COUNT; f++) {
+        for (size_t t = 0; t < CLASSES; t++) {
+            assert_true(isfinite(exposure_cell(exposure, f, t)->size));
+        }
+    }
+    exposure_free(exposure);
+    world_free(&w);
+}
+
 static void test_a_new_start_keeps_the_goal(void **state) {
     (void)state;
     struct world w;
@@ -399,6 +418,7 @@ int main(void) {
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_the_shortcut_is_exposed),
         cmocka_unit_test(test_without_the_shortcut_nobody_is_suspected),
+        cmocka_unit_test(test_sizes_are_numbers_where_one_class_rules),
         cmocka_unit_test(test_a_new_start_keeps_the_goal),
         cmocka_unit_test(test_what_a_suspect_is_compared_with),
         cmocka_unit_test(test_a_heat_of_many_classes_keeps_the_backdoor),
