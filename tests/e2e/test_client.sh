@@ -99,7 +99,7 @@ run_onp cancel "$job"
 equal 'a finished job is not cancelled' "$status" 1
 run_onp result job_00000000000000000000000000
 equal 'an unknown job' "$status" 1
-slow=$("$onp" submit "$mdl" --samples "$smp" --set iterations=10000 --set masks_per_iteration=64)
+slow=$("$onp" submit "$mdl" --samples "$smp" --set iterations=10000 --set masks_per_iteration=64 --set patience=0)
 run_onp wait "$slow" --timeout 1
 equal 'wait gives up in time' "$status" 1
 run_onp result "$slow"
@@ -168,7 +168,7 @@ run_onp compare "$model" --samples "$clean" --methods clp --set fp.epochs=1
 contains 'compare asks whose a parameter is' "$status $err" '2 *METHOD.KEY=VALUE*'
 check 'nothing is left of the private server' test -z "$(ls -A "$TMPDIR")"
 
-"$onp" run "$model" --samples "$clean" --set iterations=10000 --set masks_per_iteration=64 -o "$work/never.onnx" \
+"$onp" run "$model" --samples "$clean" --set iterations=10000 --set masks_per_iteration=64 --set patience=0 -o "$work/never.onnx" \
     >"$work/out" 2>"$work/err" </dev/null &
 pid=$!
 await 60 grep -qE 'expose|search|baseline' "$work/err"

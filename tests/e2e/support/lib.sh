@@ -16,7 +16,7 @@ export ONPD="$build/onpd"
 fast_settings='{"expose_steps":8,"expose_rungs":2,"expose_batch":32,"restarts":0,"iterations":2,
     "masks_per_iteration":4,"adversary_rounds":0,"random_baseline":false}'
 # Settings of a job that is surely still running when somebody looks.
-slow_settings='{"iterations":10000,"masks_per_iteration":64,"expose_steps":60,"random_baseline":false}'
+slow_settings='{"iterations":10000,"masks_per_iteration":64,"patience":0,"expose_steps":60,"random_baseline":false}'
 # The first, as words of onp.
 fast_words='--set expose_steps=8 --set expose_rungs=2 --set expose_batch=32 --set restarts=0 --set iterations=2
     --set masks_per_iteration=4 --set adversary_rounds=0 --set random_baseline=false'
