@@ -171,6 +171,8 @@ static void test_steps_taken_together_are_the_same(void **state) {
             assert_memory_equal(single[t]->parameters, together[t]->parameters, bytes);
             assert_true(single[t]->size == together[t]->size && single[t]->success == together[t]->success);
             assert_true(t == 0 || memcmp(single[t]->parameters, single[0]->parameters, bytes) != 0);
+        }
+        for (size_t t = 0; t < CLASSES; t++) {
             trigger_free(single[t]);
             trigger_free(together[t]);
         }
