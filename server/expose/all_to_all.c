@@ -13,7 +13,7 @@
 
 enum {
     SAMPLES = 128,
-    STARTS = 3,      /* of twenty random starts on a network with such a backdoor one collapsed into a few classes */
+    STARTS = 3,      /* one random start in twelve on a network with such a backdoor collapses into a few classes */
     LEAVE_RUNGS = 3, /* steps of a start, in those of a rung */
     EXTRA_ROUNDS =
         3 /* for a trigger that half works by then: a permutation of classes takes longer to learn than one class */
