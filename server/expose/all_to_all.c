@@ -98,7 +98,7 @@ static enum status leave(const struct invert_data *data, const struct expose_opt
         map[y] = TRIGGER_AWAY;
     }
     enum status status = inversion_new_mapped(data, family, map, 1.0, options->batch, rng, &inversion, error);
-    return status == STATUS_OK ? advance(inversion, LEAVE_RUNGS * options->rung_steps, INVERT_GLANCE, out, error)
+    return status == STATUS_OK ? advance(inversion, LEAVE_RUNGS * options->rung_steps, options->glance, out, error)
                                : status;
 }
 
@@ -155,10 +155,10 @@ enum status all_to_all_expose(const struct invert_data *data, const struct expos
         cell->trigger = NULL;
         struct inversion *inversion = NULL;
         if (status == STATUS_OK) { /* a map has as many goals as there are classes: more samples a step than for one */
-            status = inversion_from(data, away, 1.0, 2 * options->batch, &own, &inversion, error);
+            status = inversion_from(data, away, 1.0, options->bank_batch, &own, &inversion, error);
         }
         if (status == STATUS_OK) {
-            status = advance(inversion, steps, INVERT_MEASURE, &cell->trigger, error);
+            status = advance(inversion, steps, options->measure, &cell->trigger, error);
         }
         if (status != STATUS_OK) {
             break;

@@ -65,12 +65,11 @@ struct banker {
 enum effort { EFFORT_CONTROL, EFFORT_FROM, EFFORT_ANEW };
 static const struct effort_row {
     bool anew;
-    size_t steps, batch; /* multiples of a rung's */
-    size_t measure;
+    size_t rungs; /* steps, in those of a rung */
 } efforts[] = {
-    [EFFORT_CONTROL] = {false, 3, 1, 2 * INVERT_GLANCE},
-    [EFFORT_FROM] = {false, 4, 2, INVERT_MEASURE},
-    [EFFORT_ANEW] = {true, 6, 2, INVERT_MEASURE},
+    [EFFORT_CONTROL] = {false, 3},
+    [EFFORT_FROM] = {false, 4},
+    [EFFORT_ANEW] = {true, 6},
 };
 
 /* One more inversion, from `like` or, anew, from a random start; the trigger is the caller's. */
@@ -78,12 +77,14 @@ static enum status invert(struct banker *b, const struct trigger *like, enum eff
                           struct trigger **out, struct error *error) {
     const struct rng rng = rng_stream(b->rng, ((uint64_t)1 << 32) + b->draws++);
     const struct effort_row *row = &efforts[effort];
-    const size_t batch = row->batch * b->options->batch;
+    const struct expose_options *options = b->options;
+    const size_t batch = effort == EFFORT_CONTROL ? options->batch : options->bank_batch;
+    const size_t measure = effort == EFFORT_CONTROL ? 2 * options->glance : options->measure;
     struct inversion *inversion = NULL;
     enum status status = row->anew ? inversion_anew(b->data, like, scales[level], batch, &rng, &inversion, error)
                                    : inversion_from(b->data, like, scales[level], batch, &rng, &inversion, error);
     if (status == STATUS_OK) {
-        status = inversion_advance(inversion, row->steps * b->options->rung_steps, row->measure, error);
+        status = inversion_advance(inversion, row->rungs * options->rung_steps, measure, error);
     }
     if (status == STATUS_OK) {
         status = trigger_copy(inversion_trigger(inversion), out, error);

@@ -14,6 +14,9 @@ const struct expose_options expose_default_options = {
     .rung_steps = 6,
     .rungs = 3,
     .batch = 16,
+    .bank_batch = 32,
+    .measure = INVERT_MEASURE,
+    .glance = INVERT_GLANCE,
     .anomaly_threshold = 2.0,
     .size_ratio = 0.5,
     .restarts = 1,
@@ -136,7 +139,7 @@ static enum status run_rung(struct race *race, const bool *in, size_t rung, stru
         before[i] = exposure_cell(race->exposure, race->family, race->order[i])->size;
     }
     const enum status status = advance_classes(race, 0, race->left, rung_steps(options, race->family, rung),
-                                               rung + 1 == options->rungs ? INVERT_MEASURE : INVERT_GLANCE, error);
+                                               rung + 1 == options->rungs ? options->measure : options->glance, error);
     for (size_t i = 1; i < race->left && status == STATUS_OK; i++) {
         if (before[i] > 0.0) {
             before[counted++] = exposure_cell(race->exposure, race->family, race->order[i])->size / before[i];
@@ -202,7 +205,7 @@ static enum status read_dictionary(struct race *race, const struct dictionary_fi
         cell->trigger->success = finds[t].success;
         if (finds[t].success >= PROMISING_SUCCESS ||
             !isfinite(finds[t].loss)) { /* the probe may have had that class only */
-            status = invert_measure(race->data, cell->trigger, INVERT_MEASURE, &cell->trigger->loss,
+            status = invert_measure(race->data, cell->trigger, race->options->measure, &cell->trigger->loss,
                                     &cell->trigger->success, error);
         }
         if (status != STATUS_OK) {
@@ -233,7 +236,8 @@ static enum status run_heat(struct race *race, const struct dictionary_find *fin
         race->order[race->left] = t;
         in[t] = true;
         if (status == STATUS_OK) {
-            status = advance_classes(race, race->left, 1, heat_steps(race->options, classes), INVERT_GLANCE, error);
+            status =
+                advance_classes(race, race->left, 1, heat_steps(race->options, classes), race->options->glance, error);
         }
         race->left++;
         sort_left(race);
@@ -384,7 +388,8 @@ static enum status note_hints(struct race *race, const struct dictionary_find *f
         struct trigger **hint = &race->exposure->hints[race->exposure->hint_count];
         status = trigger_new_entry(race->family, t, finds[t].entry, race->data->range, hint, error);
         if (status == STATUS_OK) {
-            status = invert_measure(race->data, *hint, INVERT_MEASURE, &(*hint)->loss, &(*hint)->success, error);
+            status =
+                invert_measure(race->data, *hint, race->options->measure, &(*hint)->loss, &(*hint)->success, error);
         }
         if (status == STATUS_OK && (*hint)->success >= HINT_SUCCESS) {
             race->exposure->hint_count++;

@@ -27,7 +27,7 @@ static enum status look(const struct attack *a, const struct exposure_cell *cell
     enum status status =
         inversion_anew(a->data, cell->trigger, bank_scale(level), options->batch, &rng, &inversion, error);
     if (status == STATUS_OK) {
-        status = inversion_advance(inversion, ADVERSARY_RUNGS * options->rung_steps, INVERT_MEASURE, error);
+        status = inversion_advance(inversion, ADVERSARY_RUNGS * options->rung_steps, options->measure, error);
     }
     if (status == STATUS_OK) {
         status = trigger_copy(inversion_trigger(inversion), &copy, error);

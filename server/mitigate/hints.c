@@ -63,7 +63,7 @@ static enum status control_residual(struct job *job, const struct trigger *hint,
     enum status status =
         inversion_new(&data, hint->family, target, hint->scale, options->batch, &rng, &inversion, error);
     if (status == STATUS_OK) {
-        status = inversion_advance(inversion, CONTROL_RUNGS * options->rung_steps, INVERT_MEASURE, error);
+        status = inversion_advance(inversion, CONTROL_RUNGS * options->rung_steps, options->measure, error);
     }
     if (status == STATUS_OK) {
         status = trigger_copy(inversion_trigger(inversion), &copy, error);

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "common/mem.h"
+#include "server/mitigate/affordable.h"
 #include "server/mitigate/checkpoint.h"
 #include "server/mitigate/score_block.h"
 #include "server/nn/backend.h"
@@ -23,11 +24,9 @@ enum {
     FIRST_CLEAN = 12,        /* the first block has a twelfth of the clean images, */
     FIRST_TRIGGERED = 5,     /* and a fifth of the triggered ones */
     FIRST_MIN = 16,          /* clean images; with fewer than four times as many there is one block only */
-    CLEAN_MIN = 100,         /* clean images of a network that is dear to run */
+    AFFORDABLE_MIN = 80,     /* clean images, and as many triggered ones, of a network that is dear to run */
     PREFIX_BYTES = 128 << 20 /* for activations that masks share, a block */
 };
-/* Multiply-adds of an evaluation without a prefix: networks of more than some 160 million an image are run on fewer images. */
-static const double EVALUATION_MACS = 1e11;
 /* Standard errors of the mean difference beyond which a mask counts as beaten. Most masks are near ties, and which of those is the better
  * hardly matters: with 2 instead, PPO ends with no better reward (three networks) for a third more work. */
 static const double BEATEN = 0.5;
@@ -76,18 +75,11 @@ static void free_blocks(struct score *s) {
     s->record = NULL;
 }
 
-/* Of so many clean images those that an evaluation can afford; triggered ones are at most as many. */
-static size_t affordable(const struct job *job, size_t clean) {
-    const double room = EVALUATION_MACS / (2.0 * (double)network_macs(job->masked));
-    const size_t most = room > (double)CLEAN_MIN ? (size_t)fmin(room, (double)clean) : CLEAN_MIN;
-    return clean < most ? clean : most;
-}
-
 /* A large bank is put on a part of the samples each, so that an evaluation costs at most 1 + TRIGGERED_MAX runs of the samples. */
 static enum status make_blocks(struct score *s, struct error *error) {
     const struct job *job = s->job;
     const size_t samples = job->split->score_count, bank = job->exposure->bank_count;
-    const size_t all = affordable(job, job->build_and_score_count);
+    const size_t all = affordable(network_macs(job->masked), job->build_and_score_count, AFFORDABLE_MIN);
     if (samples == 0) {
         return error_set(error, STATUS_INVALID, NULL, "failed to score masks: got no score samples, expected some");
     }

@@ -5,11 +5,13 @@
 #include <string.h>
 
 #include "common/mem.h"
+#include "server/mitigate/affordable.h"
 #include "server/nn/loss.h"
 
 enum {
     SAMPLES_MAX = 256,
-    SIGN_DRAWS = 3 /* backward runs for the second order, of clean and of triggered samples each */
+    AFFORDABLE_MIN = 96, /* of a network that is dear to run */
+    SIGN_DRAWS = 3       /* backward runs for the second order, of clean and of triggered samples each */
 };
 
 struct probe_run {
@@ -20,7 +22,8 @@ struct probe_run {
 };
 
 static size_t run_length(const struct job *job) {
-    return job->split->build_count < SAMPLES_MAX ? job->split->build_count : SAMPLES_MAX;
+    const size_t samples = job->split->build_count < SAMPLES_MAX ? job->split->build_count : SAMPLES_MAX;
+    return affordable(network_macs(job->masked), samples, AFFORDABLE_MIN);
 }
 
 static size_t sample_of(const struct probe_run *run, size_t i) {

@@ -4,12 +4,14 @@
 #include <string.h>
 
 #include "common/mem.h"
+#include "server/mitigate/affordable.h"
 #include "server/mitigate/checkpoint.h"
 #include "server/mitigate/mitigate_score.h"
 #include "server/nn/loss.h"
 #include "server/nn/optim.h"
 
-enum { BATCH = 32 }; /* clean samples a step, and as many triggered ones */
+/* Clean samples a step, and as many triggered ones; the least of a network that is dear to run. */
+enum { BATCH = 32, AFFORDABLE_MIN = 16 };
 /* A step's trigger is up to this much stronger than the one that was found. */
 static const float STRENGTH_MAX = 1.3F;
 static const float GAIN_MIN = 0.2F, GAIN_MAX = 2.0F;
@@ -60,8 +62,8 @@ struct tuner {
 
 static void pick(struct tuner *t) {
     const struct job *job = t->job;
-    const size_t build = job->split->build_count;
-    t->tuning.clean = build < BATCH ? build : BATCH;
+    const size_t build = job->split->build_count, batch = affordable(network_macs(job->masked), BATCH, AFFORDABLE_MIN);
+    t->tuning.clean = build < batch ? build : batch;
     for (size_t i = 0; i < t->tuning.clean; i++) {
         if (t->next == build) {
             rng_shuffle(&t->rng, t->order, build);

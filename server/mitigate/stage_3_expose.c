@@ -1,7 +1,16 @@
 /* Stage 3: which classes can be reached by a suspiciously small trigger. */
 #include <stdio.h>
 
+#include "server/mitigate/affordable.h"
 #include "server/mitigate/job.h"
+
+/* Shares of the usual samples that a network which is dear to run gets at least. */
+static void save(struct expose_options *options, double macs) {
+    options->bank_batch = affordable(macs, options->bank_batch, options->bank_batch / 2);
+    options->measure = affordable(macs, options->measure, options->measure / 2);
+    options->glance = affordable(macs, options->glance, options->glance / 2);
+    options->probe_samples = affordable(macs, options->probe_samples, options->probe_samples / 2);
+}
 
 static void on_progress(void *user, size_t done, size_t total, const struct trigger *last) {
     struct job *job = user;
@@ -17,8 +26,10 @@ enum status stage_expose(struct job *job, struct error *error) {
     job->expose_options.rung_steps = p->expose_steps;
     job->expose_options.rungs = p->expose_rungs;
     job->expose_options.batch = p->expose_batch;
+    job->expose_options.bank_batch = 2 * p->expose_batch;
     job->expose_options.restarts = p->restarts;
     job->expose_options.anomaly_threshold = p->anomaly_threshold;
+    save(&job->expose_options, network_macs(job->masked));
     const struct expose_hooks hooks = {job, on_progress};
     const struct invert_data data = job_invert_data(job, NULL, NULL);
     const struct rng rng = rng_stream(&job->rng, STREAM_EXPOSE);

@@ -7,6 +7,7 @@
 #include "server/agent/policy_file.h"
 #include "server/agent/ppo.h"
 #include "server/mitigate/adversary.h"
+#include "server/mitigate/affordable.h"
 #include "server/mitigate/features.h"
 #include "server/mitigate/hints.h"
 #include "server/mitigate/job.h"
@@ -14,8 +15,10 @@
 #include "server/mitigate/mitigate_score.h"
 #include "server/mitigate/warm_start.h"
 
-/* Share of the reward that PPO must gain within the iterations of its patience. */
-static const double SETTLED_GAIN = 0.02;
+/* Share of the reward that PPO must gain within the iterations of its patience. A network that is dear to run has less patience and wants
+ * more for it. */
+static const double SETTLED_GAIN = 0.02, DEAR_GAIN = 0.05;
+enum { DEAR_PATIENCE = 5 };
 static const struct policy_shape policy_size = {.feature_count = 0, .width = 32, .layers = 2};
 
 static void curve_point(struct job *job, size_t evaluations, double best, double mean) {
@@ -110,8 +113,8 @@ static enum status policy_search(struct job *job, size_t *evaluations, struct er
     struct ppo_options options = job->parameters.policy == POLICY_BUILTIN ? ppo_trained_options() : ppo_default_options;
     options.iterations = job->parameters.iterations;
     options.masks_per_iteration = job->parameters.masks_per_iteration;
-    options.patience = job->parameters.patience;
-    options.min_gain = SETTLED_GAIN;
+    options.patience = affordable(network_macs(job->masked), job->parameters.patience, DEAR_PATIENCE);
+    options.min_gain = is_dear(network_macs(job->masked)) ? DEAR_GAIN : SETTLED_GAIN;
     const struct ppo_hooks hooks = {.user = &watch, .after_iteration = after_iteration, .cancel = job_cancel(job)};
     enum status status = mitigate_env_init(&env, job, error);
     if (status != STATUS_OK) {

@@ -13,23 +13,32 @@
 
 enum { ROUNDS = 3, SPARING_STREAM = 50 };
 /* Nats a clean sample, and share of the accuracy budget: a repair that costs more of both is retuned once more, with this much more weight
- * on clean samples. */
-static const double DEAR_KL = 0.05, DEAR_SHARE = 0.5, SPARING_WEIGHT = 3.0;
+ * on clean samples. So is one that costs very many nats: on samples that it was fitted to, the accuracy flatters. */
+static const double DEAR_KL = 0.05, DEAR_SHARE = 0.5, VERY_DEAR_KL = 0.125, SPARING_WEIGHT = 3.0;
 
 /* What a repair costs on the build and score samples: mean KL(p0 || p), and the share of samples it classifies right no more. */
 struct cost {
     double kl, accuracy;
 };
 
+static void fetch_build_and_score(void *user, size_t first, size_t n, float *x) {
+    const struct job *job = user;
+    for (size_t i = 0; i < n; i++) {
+        memcpy(x + i * job->image_floats, job->images + job->build_and_score[first + i] * job->image_floats,
+               job->image_floats * sizeof *x);
+    }
+}
+
 static enum status clean_cost(struct job *job, const float *mask, const float *fill, struct cost *cost,
                               struct error *error) {
     const size_t classes = job->info.classes, count = job->build_and_score_count;
-    float *logits = mem_alloc(job->samples->count * classes, sizeof *logits);
+    float *logits = mem_alloc(count * classes, sizeof *logits);
     if (logits == NULL) {
         return error_no_memory(error, "the repaired logits");
     }
-    const struct engine_run run = {.count = job->samples->count,
-                                   .input = job->images,
+    const struct engine_run run = {.count = count,
+                                   .user = job,
+                                   .fill_input = fetch_build_and_score,
                                    .mask = mask,
                                    .fill = fill,
                                    .logits = logits,
@@ -38,24 +47,17 @@ static enum status clean_cost(struct job *job, const float *mask, const float *f
     if (status == STATUS_OK) {
         double sum = 0.0, lost = 0.0;
         for (size_t i = 0; i < count; i++) {
-            const size_t sample = job->build_and_score[i], row = sample * classes;
+            const size_t sample = job->build_and_score[i];
+            const float *before = job->logits0 + sample * classes, *after = logits + i * classes;
             const size_t label = (size_t)job->samples->labels[sample];
-            sum += loss_kl(1, classes, job->p0 + row, logits + row, 0.0F, NULL);
-            lost += loss_argmax(classes, job->logits0 + row) == label ? 1.0 : 0.0;
-            lost -= loss_argmax(classes, logits + row) == label ? 1.0 : 0.0;
+            sum += loss_kl(1, classes, job->p0 + sample * classes, after, 0.0F, NULL);
+            lost += loss_argmax(classes, before) == label ? 1.0 : 0.0;
+            lost -= loss_argmax(classes, after) == label ? 1.0 : 0.0;
         }
         *cost = (struct cost){sum / (double)count, lost / (double)count};
     }
     mem_free(logits);
     return status;
-}
-
-static void fetch_build_and_score(void *user, size_t first, size_t n, float *x) {
-    const struct job *job = user;
-    for (size_t i = 0; i < n; i++) {
-        memcpy(x + i * job->image_floats, job->images + job->build_and_score[first + i] * job->image_floats,
-               job->image_floats * sizeof *x);
-    }
 }
 
 /* The means of the units under the mask, if they serve better than those of the network as it came. */
@@ -108,8 +110,9 @@ static enum status retune_sparingly(struct job *job, struct error *error) {
     struct cost cost = {0};
     bool kept = false;
     const enum status status = clean_cost(job, job->mask, job->fill, &cost, error);
-    return status == STATUS_OK && steps > 0 && cost.kl > DEAR_KL &&
-                   cost.accuracy > DEAR_SHARE * job->parameters.max_accuracy_drop
+    const bool dear =
+        cost.kl > VERY_DEAR_KL || (cost.kl > DEAR_KL && cost.accuracy > DEAR_SHARE * job->parameters.max_accuracy_drop);
+    return status == STATUS_OK && steps > 0 && dear
                ? retune(job, job->mask, job->fill, steps, SPARING_WEIGHT, SPARING_STREAM, &kept, error)
                : status;
 }

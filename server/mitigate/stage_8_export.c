@@ -8,6 +8,7 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/mem.h"
+#include "server/mitigate/affordable.h"
 #include "server/mitigate/compaction.h"
 #include "server/mitigate/job.h"
 #include "server/mitigate/pictures.h"
@@ -16,6 +17,7 @@
 
 /* Largest difference of logits, relative to the largest logit: the fold reorders sums, nothing more. */
 static const double LOGITS_TOLERANCE = 1e-3;
+enum { COMPARED_MIN = 128 }; /* samples, of a network that is dear to run */
 
 static bool is_folded(const struct fold *fold, size_t node, size_t slot) {
     for (size_t i = 0; i < fold->count; i++) {
@@ -96,9 +98,9 @@ static enum status write_model(struct job *job, uint8_t **bytes, size_t *length,
     return status;
 }
 
-static enum status compare_logits(const struct job *job, const float *logits, struct error *error) {
+static enum status compare_logits(const struct job *job, const float *logits, size_t count, struct error *error) {
     double largest = 0.0, difference = 0.0;
-    for (size_t i = 0; i < job->samples->count * job->info.classes; i++) {
+    for (size_t i = 0; i < count * job->info.classes; i++) {
         largest = fmax(largest, fabs((double)job->logits1[i]));
         difference = fmax(difference, fabs((double)job->logits1[i] - (double)logits[i]));
     }
@@ -115,7 +117,8 @@ static enum status compare_logits(const struct job *job, const float *logits, st
 static enum status verify_model(struct job *job, const uint8_t *bytes, size_t length, struct error *error) {
     struct onnx_model *model = NULL;
     struct engine *engine = NULL;
-    float *logits = mem_alloc(job->samples->count * job->info.classes, sizeof *logits);
+    const size_t count = affordable(network_macs(job->masked), job->samples->count, COMPARED_MIN);
+    float *logits = mem_alloc(count * job->info.classes, sizeof *logits);
     const struct engine_options options = {.backward = false};
     enum status status = logits == NULL ? error_no_memory(error, "the logits of the written model")
                                         : onnx_model_load(bytes, length, &onnx_default_limits, &model, error);
@@ -124,11 +127,11 @@ static enum status verify_model(struct job *job, const uint8_t *bytes, size_t le
     }
     if (status == STATUS_OK) {
         const struct engine_run run = {
-            .count = job->samples->count, .input = job->images, .logits = logits, .cancel = job_cancel(job)};
+            .count = count, .input = job->images, .logits = logits, .cancel = job_cancel(job)};
         status = engine_run(engine, &run, error);
     }
     if (status == STATUS_OK) {
-        status = compare_logits(job, logits, error);
+        status = compare_logits(job, logits, count, error);
     }
     engine_free(engine);
     onnx_model_free(model);

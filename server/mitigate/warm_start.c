@@ -6,13 +6,20 @@
 #include <string.h>
 
 #include "common/mem.h"
+#include "server/mitigate/affordable.h"
 #include "server/mitigate/rankings.h"
 
 /* A prefix grows by about a half each time; a ranking is left when so many prefixes in a row did not improve on its best. */
 static const size_t prefixes[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 36, 54, 80, 120};
-enum { PREFIXES = sizeof prefixes / sizeof prefixes[0], PATIENCE = 4 };
+enum {
+    PREFIXES = sizeof prefixes / sizeof prefixes[0],
+    PATIENCE = 4,
+    DEAR_STRIDE = 2 /* of the prefixes, of a network that is dear to run */
+};
 /* Of the units, at most this share is ever pruned by a prefix. */
 static const double PREFIX_SHARE_MAX = 0.25;
+/* Share of the reward that a round must bring for there to be another, and of a network that is dear to run. */
+static const double ROUND_GAIN = 1e-3, DEAR_ROUND_GAIN = 0.1;
 
 enum ranking { RANK_TAYLOR, RANK_TAYLOR_NET, RANK_CHANGE, RANK_LIPSCHITZ, RANK_COUNT };
 
@@ -60,6 +67,7 @@ static enum status try_ranking(struct search_state *s, const struct unit_effects
     const struct job *job = s->job;
     const size_t units = job->units->unit_count;
     size_t left = 0;
+    const size_t stride = is_dear(network_macs(job->masked)) ? DEAR_STRIDE : 1;
     for (size_t u = 0; u < units; u++) {
         if (s->base[u] == 0) {
             s->ranked[left++] = (struct ranked){ranking_key(job, effects, ranking, u), u};
@@ -68,7 +76,7 @@ static enum status try_ranking(struct search_state *s, const struct unit_effects
     qsort(s->ranked, left, sizeof *s->ranked, by_falling_key);
     double ranking_best = -INFINITY;
     size_t worse = 0;
-    for (size_t k = 0; k < PREFIXES && worse < PATIENCE; k++) {
+    for (size_t k = 0; k < PREFIXES && worse < PATIENCE; k += stride) {
         if (prefixes[k] > left || (double)prefixes[k] > PREFIX_SHARE_MAX * (double)units) {
             break;
         }
@@ -94,6 +102,7 @@ static enum status try_ranking(struct search_state *s, const struct unit_effects
 /* Rounds of all rankings from the best mask so far, until a round brings nothing. */
 static enum status try_rounds(struct search_state *s, size_t rounds, struct error *error) {
     const size_t units = s->job->units->unit_count;
+    const double least = is_dear(network_macs(s->job->masked)) ? DEAR_ROUND_GAIN : ROUND_GAIN;
     enum status status = score_mask(s->job->score, s->best, &s->best_parts, error);
     for (size_t round = 0; round < rounds && status == STATUS_OK; round++) {
         struct unit_effects *effects = NULL;
@@ -116,7 +125,7 @@ static enum status try_rounds(struct search_state *s, size_t rounds, struct erro
             unit_effects_free(effects);
         }
         mem_free(mask);
-        if (s->best_parts.reward <= before + 1e-3 * fabs(before)) {
+        if (s->best_parts.reward <= before + least * fabs(before)) {
             break;
         }
         s->job->best_reward = s->best_parts.reward;

@@ -339,8 +339,8 @@ static void mark_pass(struct engine *engine, const struct engine_run *run) {
 static void run_chunk(struct engine *engine, size_t chunk, float *lane, size_t thread) {
     struct engine_workspace *workspace = &engine->workspaces[thread];
     const struct engine_run *run = engine->run;
-    size_t first = chunk * engine->plan->chunk;
-    size_t n = run->count - first < engine->plan->chunk ? run->count - first : engine->plan->chunk;
+    size_t first = chunk * engine->chunk_length;
+    size_t n = run->count - first < engine->chunk_length ? run->count - first : engine->chunk_length;
 
     if (run->cancel != NULL && atomic_load_explicit(run->cancel, memory_order_relaxed)) {
         atomic_store(&engine->cancelled, true);
@@ -392,6 +392,18 @@ static void reduce_task(void *user, size_t index, size_t thread) {
     }
 }
 
+/* Whole chunks; but where nobody sums by chunk (and no program of oneDNN is compiled for whole ones) an even number of chunks of about the
+ * same length, so that no thread waits for the last one. The length must not depend on the threads: a matrix product may
+ * round otherwise for another number of rows. */
+static void cut_into_chunks(struct engine *engine, const struct engine_run *run) {
+    const size_t most = engine->plan->chunk;
+    const bool by_chunk = run->loss != NULL || run->train || run->tap != NULL || engine->active != NULL;
+    const size_t chunks = 2 * ((run->count + 2 * most - 1) / (2 * most));
+
+    engine->chunk_length = by_chunk || run->count == 0 ? most : (run->count + chunks - 1) / chunks;
+    engine->chunk_count = (run->count + engine->chunk_length - 1) / engine->chunk_length;
+}
+
 enum status engine_run(struct engine *engine, const struct engine_run *run, struct error *error) {
     char where[ERROR_WHERE_MAX];
     enum status status = check_run(engine, run, error);
@@ -399,12 +411,12 @@ enum status engine_run(struct engine *engine, const struct engine_run *run, stru
         return status;
     }
     engine->run = run;
-    engine->chunk_count = run->count / engine->plan->chunk + (run->count % engine->plan->chunk != 0);
     atomic_store(&engine->cancelled, false);
     atomic_store(&engine->first_bad, SIZE_MAX);
+    engine_dnnl_start(engine);
+    cut_into_chunks(engine, run);
     mark_live(engine, run);
     mark_pass(engine, run);
-    engine_dnnl_start(engine);
     engine_prepare(engine);
     if (engine->used_lanes > 0) {
         pool_run(engine->pool, engine->used_lanes, lane_task, engine);

@@ -40,8 +40,8 @@ struct engine_cut {
 size_t engine_cut_floats(const struct engine *engine, size_t node);
 
 /* One run over `count` samples. Callbacks are called from the pool's threads, one chunk at a time a thread, never twice at
- * once for the same chunk; `first` is a multiple of engine_chunk() and n <= engine_chunk(), so first / chunk indexes a caller's
- * own per-chunk accumulators. */
+ * once for the same chunk; n <= engine_chunk(). In runs with loss, train or tap `first` is a multiple of engine_chunk(), so
+ * first / chunk indexes a caller's own per-chunk accumulators; others may be cut into shorter ones. */
 struct engine_run {
     size_t count;
     void *user;

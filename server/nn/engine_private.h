@@ -54,10 +54,10 @@ struct engine {
     /* State of the run in progress; read-only for the threads but for the atomics. */
     const struct engine_run *run;
     struct backend_dnnl_program *active; /* NULL: the rows run */
-    size_t chunk_count;
-    size_t used_lanes;  /* 0: nothing is summed over samples */
-    bool *live;         /* one a value: this run wants its gradient, or one behind it */
-    bool *pass;         /* one a node: a Mask whose channels are all 1 in this run */
+    size_t chunk_count, chunk_length;    /* samples of each but the last */
+    size_t used_lanes;                   /* 0: nothing is summed over samples */
+    bool *live;                          /* one a value: this run wants its gradient, or one behind it */
+    bool *pass;                          /* one a node: a Mask whose channels are all 1 in this run */
     size_t *read_until; /* one a value: nodes before this index read it; 0: none. node_count + 1 for the output */
     atomic_bool cancelled, dnnl_failed;
     atomic_size_t first_bad; /* lowest sample with non-finite logits; SIZE_MAX without */

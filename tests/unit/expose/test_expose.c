@@ -388,6 +388,9 @@ static void test_no_memory(void **state) {
     rng_seed(&rng, 21);
     const struct expose_options quick = {.rung_steps = 1,
                                          .rungs = 2,
+                                         .bank_batch = 8,
+                                         .measure = 64,
+                                         .glance = 32,
                                          .batch = 8,
                                          .anomaly_threshold = 0.1,
                                          .size_ratio = 2,
