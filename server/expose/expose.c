@@ -404,7 +404,9 @@ static enum status note_hints(struct race *race, const struct dictionary_find *f
 static enum status expose_family(struct race *race, struct dictionary_find *finds, const struct rng *rng,
                                  struct error *error) {
     const enum trigger_family family = race->family;
-    const bool has_entries = trigger_entry_count(family, race->data->range) > 0;
+    /* Beside a plain suspect only another plain one is looked for: a random start will do, and nobody asks for hints. */
+    const bool has_entries = trigger_entry_count(family, race->data->range) > 0 &&
+                             (trigger_is_fixed(family) || !is_plain(race->exposure, race->options));
     enum status status = STATUS_OK;
     if (has_entries) {
         status = dictionary_probe(race->data, family, race->options->probe_samples, finds, error);

@@ -1,6 +1,8 @@
 /* Inversion of the suspects' triggers on a masked network. */
 #include "server/mitigate/adversary.h"
 
+#include <string.h>
+
 #include "common/mem.h"
 #include "server/expose/bank.h"
 
@@ -81,10 +83,37 @@ static enum status attack_one(const struct attack *a, const struct exposure_cell
     return STATUS_OK;
 }
 
+/* What an attack depends on: the network (which may have been fine-tuned), how far it goes, and the bank, by whose size it draws its starts. */
+static enum status attack_key(const struct job *job, const float *mask, const float *fill, bool thorough,
+                              char key[DIGEST_HEX_SIZE], struct error *error) {
+    const size_t bytes = job->units->unit_count * sizeof *mask, what[] = {job->exposure->bank_count, thorough};
+    struct digest *digest = digest_new();
+    if (digest == NULL) {
+        return error_no_memory(error, "an attack's key");
+    }
+    digest_update(digest, what, sizeof what);
+    for (size_t v = 0; v < job->masked->value_count; v++) {
+        if (job->masked->values[v].kind == VALUE_CONSTANT) {
+            const uint64_t hash = network_constant_hash(job->masked, v);
+            digest_update(digest, &hash, sizeof hash);
+        }
+    }
+    digest_update(digest, mask, bytes);
+    digest_update(digest, fill, bytes);
+    digest_finish(digest, key);
+    digest_free(digest);
+    return STATUS_OK;
+}
+
 enum status adversary_attack(struct job *job, const float *mask, const float *fill, bool join, bool thorough,
                              size_t *found, struct error *error) {
     const size_t cells = TRIGGER_FAMILY_COUNT * job->exposure->columns;
-    enum status status = STATUS_OK;
+    char key[DIGEST_HEX_SIZE];
+    enum status status = attack_key(job, mask, fill, thorough, key, error);
+    *found = 0;
+    if (status != STATUS_OK || strcmp(key, job->spared) == 0) {
+        return status; /* the same attack would find nothing again */
+    }
     if (job->after == NULL) {
         job->after = mem_calloc(cells, sizeof(struct trigger *));
     }
@@ -93,11 +122,13 @@ enum status adversary_attack(struct job *job, const float *mask, const float *fi
     }
     const struct invert_data data = job_invert_data(job, mask, fill);
     const struct attack attack = {job, &data, join, thorough, found};
-    *found = 0;
     for (size_t i = 0; i < cells && status == STATUS_OK; i++) {
         if (job->exposure->cells[i].suspect) {
             status = attack_one(&attack, &job->exposure->cells[i], error);
         }
+    }
+    if (status == STATUS_OK && *found == 0) {
+        memcpy(job->spared, key, sizeof key);
     }
     return status;
 }

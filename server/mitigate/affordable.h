@@ -5,10 +5,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Of `usual` images, steps or iterations those that a network of so many multiply-adds an image affords: all of them up to 125
+/* Of `usual` images, steps or iterations those that a network of so many multiply-adds an image affords: all of them up to 100
  * million, beyond that fewer in proportion, but never less than `least` (or `usual`, if that is less). Any thread. */
 size_t affordable(double macs, size_t usual, size_t least);
-/* From 250 million on: so dear that small gains are not worth their price. */
+/* From 200 million on: so dear that small gains are not worth their price. */
 bool is_dear(double macs);
 
 #endif

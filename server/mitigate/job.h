@@ -116,6 +116,7 @@ struct job {
     float *logits1; /* (samples, K) of the repaired network */
     struct locked_figures locked;
     enum verdict verdict;
+    char spared[DIGEST_HEX_SIZE]; /* of the network in which the adversary last found nothing; empty: none yet */
     struct trigger **after; /* (TRIGGER_FAMILY_COUNT * columns of the exposure), NULL where not looked for again */
     json_t *report;
 };

@@ -24,7 +24,7 @@ enum {
     FIRST_CLEAN = 12,        /* the first block has a twelfth of the clean images, */
     FIRST_TRIGGERED = 5,     /* and a fifth of the triggered ones */
     FIRST_MIN = 16,          /* clean images; with fewer than four times as many there is one block only */
-    AFFORDABLE_MIN = 80,     /* clean images, and as many triggered ones, of a network that is dear to run */
+    AFFORDABLE_MIN = 64,     /* clean images, and as many triggered ones, of a network that is dear to run */
     PREFIX_BYTES = 128 << 20 /* for activations that masks share, a block */
 };
 /* Standard errors of the mean difference beyond which a mask counts as beaten. Most masks are near ties, and which of those is the better
@@ -212,18 +212,22 @@ static void difference(const float *a, const float *b, size_t count, double *mea
 }
 
 /* Whether a mask on the front is better than one with these divergences on the first block, in reward beyond chance and in clean
- * KL; the beaten one's parts are then that mask's plus the differences. */
+ * KL (of a network that is dear to run, in reward alone: cheap masks of low reward are then not looked at closely); the beaten one's parts
+ * are then that mask's plus the differences. */
 static bool is_beaten(const struct score *s, const float *kl, struct score_parts *parts) {
     const struct score_block *first = &s->blocks[FIRST];
     const double weight = s->job->parameters.trigger_weight;
+    const bool by_reward = is_dear(network_macs(s->job->masked));
     for (size_t i = 0; i < s->front_count; i++) {
         double clean, clean_error2, triggered, triggered_error2;
         difference(kl, s->front_kl[i], first->clean, &clean, &clean_error2);
         difference(kl + first->clean, s->front_kl[i] + first->clean, first->triggered, &triggered, &triggered_error2);
         const double worse = clean + weight * triggered;
-        if (clean >= 0.0 && worse > 0.0 && worse > BEATEN * sqrt(clean_error2 + weight * weight * triggered_error2)) {
+        if ((clean >= 0.0 || by_reward) && worse > 0.0 &&
+            worse > BEATEN * sqrt(clean_error2 + weight * weight * triggered_error2)) {
             const struct score_parts *other = &s->front[i].parts;
-            *parts = (struct score_parts){other->clean_kl + clean, fmax(0.0, other->trigger_kl + triggered), 0.0};
+            *parts =
+                (struct score_parts){fmax(0.0, other->clean_kl + clean), fmax(0.0, other->trigger_kl + triggered), 0.0};
             parts->reward = other->reward - worse;
             return true;
         }

@@ -204,6 +204,7 @@ static enum status add_triggers(struct job *job, const float *mask, float *gradi
 
 enum status unit_gains(struct job *job, const float *mask, float *first, float *second, struct error *error) {
     const size_t units = job->units->unit_count, bank = job->exposure->bank_count;
+    const size_t draws = affordable(network_macs(job->masked), SIGN_DRAWS, 1);
     const struct rng signs = rng_stream(&job->rng, STREAM_SIGNS);
     struct probe_run run = {.job = job, .count = run_length(job)};
     float *gradient = mem_alloc(units, sizeof *gradient);
@@ -215,15 +216,15 @@ enum status unit_gains(struct job *job, const float *mask, float *first, float *
     if (status == STATUS_OK) {
         status = add_triggers(job, mask, gradient, first, error);
     }
-    for (size_t draw = 0; draw < SIGN_DRAWS && status == STATUS_OK; draw++) {
+    for (size_t draw = 0; draw < draws && status == STATUS_OK; draw++) {
         run.trigger = NULL;
         run.signs = rng_stream(&signs, 2 * draw);
-        status = add_fisher(&run, mask, 1.0F / SIGN_DRAWS, gradient, second, error);
+        status = add_fisher(&run, mask, 1.0F / (float)draws, gradient, second, error);
         if (status == STATUS_OK && bank > 0) {
             run.trigger = job->exposure->bank[draw % bank];
             run.signs = rng_stream(&signs, 2 * draw + 1);
             status =
-                add_fisher(&run, mask, (float)job->parameters.trigger_weight / SIGN_DRAWS, gradient, second, error);
+                add_fisher(&run, mask, (float)job->parameters.trigger_weight / (float)draws, gradient, second, error);
         }
     }
     mem_free(gradient);
