@@ -19,11 +19,11 @@
 
 static const char quick[] = "{\"iterations\": 4, \"masks_per_iteration\": 8}";
 
-/* Runs the quick job into a folder of its own; the report is the caller's. */
-static json_t *run_job(const struct planted *w, const char *folder, size_t threads) {
+/* Runs a job into a folder of its own; the report is the caller's. */
+static json_t *run_job_with(const struct planted *w, const char *folder, size_t threads, const char *text) {
     char out[PATH_MAX];
     struct error error = {0};
-    json_t *parameters = json_loads(quick, 0, NULL), *report = NULL;
+    json_t *parameters = json_loads(text, 0, NULL), *report = NULL;
     snprintf(out, sizeof out, "%s", scratch_path(&w->scratch, folder));
     assert_int_equal(file_make_dir(out, &error), STATUS_OK);
     struct mitigate_request request = planted_request(w, out, "onp", parameters, 7);
@@ -35,6 +35,10 @@ static json_t *run_job(const struct planted *w, const char *folder, size_t threa
     assert_int_equal(status, STATUS_OK);
     json_decref(parameters);
     return report;
+}
+
+static json_t *run_job(const struct planted *w, const char *folder, size_t threads) {
+    return run_job_with(w, folder, threads, quick);
 }
 
 static double number(const json_t *report, const char *section, const char *name) {
@@ -80,6 +84,53 @@ static void test_clean_model_is_left_alone(void **state) {
     assert_int_equal(json_integer_value(json_object_get(report, "pruned_units")), 0);
     assert_true(number(report, "accuracy", "after") == number(report, "accuracy", "before"));
     json_decref(report);
+    scratch_remove(&w.scratch);
+}
+
+/* The adversary's events of a stage in out/trace.jsonl (all stages: NULL), without their times. */
+static json_t *attacks_of(const struct planted *w, const char *stage) {
+    struct error error = {0};
+    json_t *attacks = json_array();
+    char *trace = NULL;
+    size_t length = 0;
+    assert_int_equal(file_read(scratch_path(&w->scratch, "out/trace.jsonl"), 1 << 24, &trace, &length, &error),
+                     STATUS_OK);
+    for (char *line = trace, *end; (end = strchr(line, '\n')) != NULL; line = end + 1) {
+        json_t *event = json_loadb(line, (size_t)(end - line), 0, NULL);
+        const char *name = json_string_value(json_object_get(event, "event"));
+        const char *in = json_string_value(json_object_get(event, "stage"));
+        if (name != NULL && strcmp(name, "adversary") == 0 && (stage == NULL || strcmp(in, stage) == 0)) {
+            json_object_del(event, "seconds");
+            json_object_del(event, "stage");
+            json_array_append(attacks, event);
+        }
+        json_decref(event);
+    }
+    mem_free(trace);
+    return attacks;
+}
+
+/* An attack that found nothing is not made again on the same network; on one that was fine-tuned since, it is. */
+static void test_adversary_does_not_repeat_itself(void **state) {
+    (void)state;
+    struct planted w;
+    planted_make(&w, true);
+    json_decref(run_job(&w, "out", 2));
+    json_t *attacks = attacks_of(&w, NULL);
+    assert_true(json_array_size(attacks) > 0);
+    for (size_t i = 0; i < json_array_size(attacks); i++) {
+        for (size_t j = 0; j < i; j++) {
+            assert_false(json_equal(json_array_get(attacks, i), json_array_get(attacks, j)));
+        }
+    }
+    json_decref(attacks);
+    scratch_remove(&w.scratch);
+
+    planted_make(&w, true);
+    json_decref(run_job_with(&w, "out", 2, "{\"iterations\": 0, \"finetune_steps\": 40}"));
+    attacks = attacks_of(&w, "evaluate");
+    assert_true(json_array_size(attacks) > 0);
+    json_decref(attacks);
     scratch_remove(&w.scratch);
 }
 
@@ -273,6 +324,7 @@ int main(void) {
         cmocka_unit_test(test_backdoor_is_found_and_removed),
         cmocka_unit_test(test_clean_model_is_left_alone),
         cmocka_unit_test(test_same_seed_same_bytes_for_any_number_of_threads),
+        cmocka_unit_test(test_adversary_does_not_repeat_itself),
         cmocka_unit_test(test_files_of_a_job),
         cmocka_unit_test(test_progress_rises_through_all_stages),
         cmocka_unit_test(test_cancel_in_each_stage),
