@@ -266,6 +266,34 @@ static void test_the_shortcut_is_exposed(void **state) {
     world_free(&w);
 }
 
+/* A class that misses the index that it needs by a little is looked at more closely; one that misses it by much is not. */
+static void test_a_class_in_doubt_is_looked_at_again(void **state) {
+    (void)state;
+    struct world w;
+    struct error error = {0};
+    struct rng rng;
+    world_make(&w, true, 2);
+    struct exposure *exposure = expose(&w);
+    const double index = exposure_cell(exposure, TRIGGER_PATCH, TARGET)->anomaly;
+    const double share = exposure_cell(exposure, TRIGGER_PATCH, TARGET)->size / exposure->median[TRIGGER_PATCH];
+    exposure_free(exposure);
+    rng_seed(&rng, 21);
+    for (int much = 0; much < 2; much++) {
+        struct expose_options options = expose_default_options;
+        /* What is needed at the share is then 1.1 or 1.6 times the index. */
+        options.anomaly_threshold = (much ? 1.6 : 1.1) * index / fmax(0.5, exp2(4.0 * share - 2.0));
+        exposure = NULL;
+        assert_int_equal(expose_run(&w.data, &options, NULL, &rng, &exposure, &error), STATUS_OK);
+        const struct exposure_cell *cell = exposure_cell(exposure, TRIGGER_PATCH, TARGET);
+        assert_true(fabs(cell->anomaly - index) < 1e-9);
+        assert_int_equal(cell->suspect, !much);
+        assert_int_equal(suspects_of(exposure, TRIGGER_PATCH), much ? 0 : 1);
+        assert_true(much ? exposure->bank_count == 0 : exposure->bank_count > 0);
+        exposure_free(exposure);
+    }
+    world_free(&w);
+}
+
 static void test_without_the_shortcut_nobody_is_suspected(void **state) {
     (void)state;
     struct world w;
@@ -422,6 +450,7 @@ int main(void) {
         cmocka_unit_test(test_samples_of_the_target_alone_are_refused),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_the_shortcut_is_exposed),
+        cmocka_unit_test(test_a_class_in_doubt_is_looked_at_again),
         cmocka_unit_test(test_without_the_shortcut_nobody_is_suspected),
         cmocka_unit_test(test_sizes_are_numbers_where_one_class_rules),
         cmocka_unit_test(test_a_new_start_keeps_the_goal),
