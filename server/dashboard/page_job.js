@@ -95,6 +95,13 @@ export async function jobPage(root, { signal, id }) {
     }
   }
 
+  const cancel = h("button", { type: "button", class: "danger", onclick: async () => {
+    cancel.disabled = true;
+    const now = await act("/cancel");
+    if (now) take(now);
+    else cancel.disabled = false;
+  } }, "Cancel");
+
   let shown = "";
   function paintHead() {
     const { job } = live;
@@ -104,12 +111,9 @@ export async function jobPage(root, { signal, id }) {
     state.replaceChildren(badge(job.state), ...(job.summary ? [verdict(job.summary.verdict)] : []));
     const list = [];
     if (!TERMINAL.includes(job.state)) {
-      list.push(h("button", { type: "button", class: "danger", disabled: job.state === "cancelling", onclick: async (event) => {
-        event.target.disabled = true;
-        const now = await act("/cancel");
-        if (now) take(now);
-        else event.target.disabled = false;
-      } }, "Cancel"));
+      if (job.state === "cancelling") cancel.disabled = true;
+      if (cancel.isConnected) return; // put in anew between press and release, it would lose the click
+      list.push(cancel);
     }
     if (job.state === "failed" || job.state === "cancelled") {
       list.push(h("button", { type: "button", class: "primary", onclick: async () => {
@@ -139,7 +143,9 @@ export async function jobPage(root, { signal, id }) {
     });
   }
 
+  // What a job is answered to be while it ends may come in after the event that it has ended.
   function take(job) {
+    if (TERMINAL.includes(live.job.state) && !TERMINAL.includes(job.state)) return;
     live.job = job;
     paint();
   }

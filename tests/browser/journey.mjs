@@ -118,6 +118,30 @@ async function reloadAndCancel(browser, server, ids) {
   await close(page, "reload, cancel, retry");
 }
 
+// What a job does meanwhile neither swallows the click that cancels it nor is forgotten for an answer that came late.
+async function cancelMeanwhile(browser, server, ids) {
+  const ahead = (await server.submit({ ...ids, parameters: SLOW })).json;
+  const job = (await server.submit({ ...ids, parameters: SLOW })).json;
+  const page = await open(browser, server.url + "#/jobs/" + job.id);
+  await page.waitForSelector(".state-queued");
+  await page.hover("button:has-text('Cancel')");
+  await page.mouse.down();
+  await server.call("POST", "v1/jobs/" + ahead.id + "/cancel");
+  await page.waitForSelector(".state-running");
+  await page.route("**/cancel", async (route) => {
+    const answer = await route.fetch();
+    await page.waitForSelector(".state-cancelled");
+    await route.fulfill({ response: answer, json: { ...(await answer.json()), state: "cancelling" } });
+  });
+  const answered = page.waitForResponse("**/cancel");
+  await page.mouse.up();
+  await (await answered).finished();
+  check("a click counts although the job begins under it", (await server.until(job.id, ["cancelled"])).state === "cancelled");
+  await page.evaluate(() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve))));
+  check("an answer that comes after the end changes nothing", (await page.locator(".state-cancelled").count()) === 1);
+  await close(page, "cancel meanwhile");
+}
+
 async function elsewhere(browser, server, id) {
   const proxy = await startProxy(server.url, "/tools/onp/");
   const page = await open(browser, proxy.url, { theme: "dark" });
@@ -164,6 +188,7 @@ export async function journey(browser) {
   if (id) {
     const job = (await server.call("GET", "v1/jobs/" + id)).json;
     await scene("reload, cancel, retry", () => reloadAndCancel(browser, server, { model_id: job.model_id, samples_id: job.samples_id }));
+    await scene("cancel meanwhile", () => cancelMeanwhile(browser, server, { model_id: job.model_id, samples_id: job.samples_id }));
     await scene("prefix, dark, phone", () => elsewhere(browser, server, id));
     await scene("keyboard", () => keyboard(browser, server));
   }
