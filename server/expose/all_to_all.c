@@ -36,7 +36,7 @@ static enum status advance(struct inversion *inversion, size_t steps, size_t lim
     return status;
 }
 
-/* counts (classes, classes): samples of class y that the trigger sends to k. */
+/* counts (classes, classes): samples taken for class y that the trigger sends to k. */
 static enum status count_moves(const struct invert_data *data, const struct trigger *trigger, size_t *counts,
                                struct error *error) {
     const size_t classes = data->classes;
@@ -50,7 +50,7 @@ static enum status count_moves(const struct invert_data *data, const struct trig
         status = invert_logits(data, trigger, SAMPLES, picked, logits, &count, error);
     }
     for (size_t i = 0; i < count && status == STATUS_OK; i++) {
-        const size_t label = (size_t)data->labels[picked[i]];
+        const size_t label = (size_t)invert_class_of(data, trigger, picked[i]);
         counts[label * classes + loss_argmax(classes, logits + i * classes)]++;
     }
     mem_free(picked);

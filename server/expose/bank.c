@@ -146,6 +146,22 @@ enum status bank_reference(const struct invert_data *data, const struct expose_o
     return STATUS_OK;
 }
 
+enum status bank_fit_further(const struct invert_data *data, const struct expose_options *options,
+                             const struct rng *rng, struct exposure *exposure, const struct trigger *trigger,
+                             double *size, struct error *error) {
+    /* Draws behind all of bank_reference()'s. */
+    struct banker banker = {.data = data,
+                            .options = options,
+                            .rng = rng,
+                            .exposure = exposure,
+                            .draws = ((uint64_t)1 << 20) + (uint64_t)trigger->family};
+    struct trigger *fitted = NULL;
+    const enum status status = invert(&banker, trigger, EFFORT_CONTROL, 0, &fitted, error);
+    *size = status == STATUS_OK ? fitted->size : 0.0;
+    trigger_free(fitted);
+    return status;
+}
+
 /* Raises the bound as the head comment says; *strongest (borrowed from the bank) is the last trigger that stood out. */
 static enum status strengthen(struct banker *b, struct exposure_cell *cell, const struct trigger **strongest,
                               struct error *error) {

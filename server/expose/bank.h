@@ -23,6 +23,10 @@ size_t bank_level(const struct trigger *trigger); /* by its scale; 0 for one of 
 enum status bank_reference(const struct invert_data *data, const struct expose_options *options, const struct rng *rng,
                            struct exposure *exposure, enum trigger_family family, size_t level, double *reference,
                            struct error *error);
+/* The size of the trigger after it was fitted further in the network as it came, as those were that it is compared with at level 0. */
+enum status bank_fit_further(const struct invert_data *data, const struct expose_options *options,
+                             const struct rng *rng, struct exposure *exposure, const struct trigger *trigger,
+                             double *size, struct error *error);
 /* Is a trigger that was found later for a suspect, at a level whose reference is known, clearly smaller than the other classes'? */
 bool exposure_is_small(const struct exposure *exposure, const struct trigger *trigger);
 

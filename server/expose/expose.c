@@ -371,27 +371,20 @@ static void look_again(struct exposure *exposure, const struct expose_options *o
 
 /* A class below the ratio that has this share of the index that it needs is in doubt. */
 static const double DOUBT = 0.75;
-enum { CLOSER_RUNGS = 3 }; /* steps of its closer look, in those of a rung: as many as a control of the bank takes */
 
 /* The class's trigger and those of the smallest others are fitted further: is it still at most half of theirs? */
 static enum status resolve_doubt(struct race *race, struct exposure_cell *cell, const struct rng *rng,
                                  struct error *error) {
-    const struct expose_options *options = race->options;
     const enum trigger_family family = cell->trigger->family;
-    const struct rng own = rng_stream(rng, ((uint64_t)1 << 41) + (uint64_t)family);
-    struct inversion *inversion = NULL;
-    double reference = 0.0;
+    double reference = 0.0, size = 0.0;
     race->exposure->reference[family][0] = -1.0;
     cell->suspect = true; /* so that it is none of the others */
-    enum status status = bank_reference(race->data, options, rng, race->exposure, family, 0, &reference, error);
+    enum status status =
+        bank_reference(race->data, race->options, rng, race->exposure, family, 0, &reference, error);
     if (status == STATUS_OK) {
-        status = inversion_from(race->data, cell->trigger, 1.0, options->batch, &own, &inversion, error);
+        status = bank_fit_further(race->data, race->options, rng, race->exposure, cell->trigger, &size, error);
     }
-    if (status == STATUS_OK) {
-        status = inversion_advance(inversion, CLOSER_RUNGS * options->rung_steps, options->measure, error);
-    }
-    cell->suspect = status == STATUS_OK && inversion_trigger(inversion)->size <= options->size_ratio * reference;
-    inversion_free(inversion);
+    cell->suspect = status == STATUS_OK && size <= race->options->size_ratio * reference;
     return status;
 }
 

@@ -30,6 +30,11 @@ struct inversion {
     float *parameter_gradient; /* (parameter_count) */
 };
 
+int32_t invert_class_of(const struct invert_data *data, const struct trigger *trigger, size_t sample) {
+    const bool by_prediction = trigger->map != NULL && data->predicted != NULL;
+    return by_prediction ? data->predicted[sample] : data->labels[sample];
+}
+
 /* One trigger's share of a pass. */
 struct part {
     const struct trigger *trigger;
@@ -73,7 +78,7 @@ static void target_loss(void *user, size_t first, size_t n, const float *logits,
     for (size_t i = 0; i < n; i++) {
         const float *row = logits + i * classes;
         float *drow = dlogits == NULL ? NULL : dlogits + i * classes;
-        const int32_t label = pass->data->labels[part->picked[at + i]];
+        const int32_t label = invert_class_of(pass->data, part->trigger, part->picked[at + i]);
         const int32_t goal = trigger_goal(part->trigger, label);
         const float scale = 1.0F / (float)pass->rows;
         if (goal == TRIGGER_AWAY) {
@@ -128,7 +133,8 @@ static enum status run_pass(struct pass *pass, float *logits, struct error *erro
 static size_t find_eligible(const struct invert_data *data, const struct trigger *trigger, size_t *out) {
     size_t n = 0;
     for (size_t i = 0; i < data->count; i++) {
-        if (trigger_goal(trigger, data->labels[i]) != data->labels[i]) {
+        const int32_t label = invert_class_of(data, trigger, i);
+        if (trigger_goal(trigger, label) != label) {
             out[n++] = i;
         }
     }

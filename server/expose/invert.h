@@ -29,12 +29,17 @@ struct invert_data {
     const struct image_range *range;
     const float *images;   /* (count, C, H, W) as the network takes them: clean samples */
     const int32_t *labels; /* (count) */
+    const int32_t *predicted; /* (count) by the network as it came; NULL: as labelled */
     size_t count, classes;
     const float *mask, *fill; /* (units) of the network under test; NULL: as it came */
     size_t units;             /* of mask and fill, for the memo's keys */
     const atomic_bool *cancel;
     const struct invert_memo *memo; /* or NULL */
 };
+
+/* The class from which the trigger sends a sample on. An all-to-all attack starts from what the network takes an image for: by its label, a
+ * network that is often wrong would seem to disobey. */
+int32_t invert_class_of(const struct invert_data *data, const struct trigger *trigger, size_t sample);
 
 struct inversion;
 

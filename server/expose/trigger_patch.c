@@ -13,6 +13,10 @@ static const double MASK_WEIGHT = 20.0;
  * a grey start takes three times the steps to find it (the target then even looks like the hardest class). */
 static const float MASK_START = -1.5F, PATTERN_START = 2.0F;
 
+/* Nats of loss that an all-to-all trigger is not charged for: a network that is often wrong, or in doubt, sends an image on with as much doubt.
+ * A 3x3 patch in a network of 78 % accuracy came to 7 to 22 pixels with 0.7 to 1.0 nats, and a nat counts as 51. */
+static const double MAP_DOUBT = 1.0;
+
 static float sigmoid(float v) {
     return 1.0F / (1.0F + expf(-v));
 }
@@ -99,7 +103,8 @@ static void parameter_gradient(const struct trigger *t, const struct image_range
 }
 
 static double size(const struct trigger *t, const struct image_range *range) {
-    return t->extent + t->loss / mask_lambda(range);
+    const double free = t->map != NULL ? MAP_DOUBT : 0.0;
+    return t->extent + fmax(0.0, t->loss - free) / mask_lambda(range);
 }
 
 const struct trigger_family_row trigger_patch_row = {

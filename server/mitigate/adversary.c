@@ -86,23 +86,13 @@ static enum status attack_one(const struct attack *a, const struct exposure_cell
 /* What an attack depends on: the network (which may have been fine-tuned), how far it goes, and the bank, by whose size it draws its starts. */
 static enum status attack_key(const struct job *job, const float *mask, const float *fill, bool thorough,
                               char key[DIGEST_HEX_SIZE], struct error *error) {
-    const size_t bytes = job->units->unit_count * sizeof *mask, what[] = {job->exposure->bank_count, thorough};
-    struct digest *digest = digest_new();
-    if (digest == NULL) {
-        return error_no_memory(error, "an attack's key");
-    }
-    digest_update(digest, what, sizeof what);
+    uint64_t what[] = {job->exposure->bank_count, thorough, 0};
     for (size_t v = 0; v < job->masked->value_count; v++) {
         if (job->masked->values[v].kind == VALUE_CONSTANT) {
-            const uint64_t hash = network_constant_hash(job->masked, v);
-            digest_update(digest, &hash, sizeof hash);
+            what[2] = what[2] * UINT64_C(0x9e3779b97f4a7c15) + network_constant_hash(job->masked, v); /* in order */
         }
     }
-    digest_update(digest, mask, bytes);
-    digest_update(digest, fill, bytes);
-    digest_finish(digest, key);
-    digest_free(digest);
-    return STATUS_OK;
+    return job_key(job, what, sizeof what, mask, fill, key, error);
 }
 
 enum status adversary_attack(struct job *job, const float *mask, const float *fill, bool join, bool thorough,

@@ -69,6 +69,7 @@ struct job {
     const struct network *network; /* the model's own */
     struct unit_map *units;
     struct network *masked;
+    double macs; /* multiply-adds of an image */
     struct pool *pool;
     struct engine *forward;  /* over `masked`, inference plan */
     struct engine *backward; /* over `masked`, with gradients */
@@ -85,6 +86,7 @@ struct job {
     /* 2 baseline */
     float *logits0;       /* (samples, K) */
     float *p0;            /* softmax of them */
+    int32_t *build_predicted; /* (build) */
     float *probe_logits0; /* (probe, K) or NULL */
     double accuracy0;
     struct snapshot *original; /* the weights as they came, from when they are first trained; else NULL */
@@ -138,6 +140,9 @@ void job_trace(struct job *job, json_t *event);
 const atomic_bool *job_cancel(const struct job *job);
 /* The inversion data over the build samples, for a network masked by mask and fill (NULL: as it came). */
 struct invert_data job_invert_data(const struct job *job, const float *mask, const float *fill);
+/* The key of something that depends on a mask and a fill (units each) and on `what` (size bytes), the same in every run of the job. */
+enum status job_key(const struct job *job, const void *what, size_t size, const float *mask, const float *fill,
+                    char key[DIGEST_HEX_SIZE], struct error *error);
 /* mask (units) of floats from prune bits. */
 void job_mask_from_bits(size_t units, const uint8_t *prune, float *mask);
 

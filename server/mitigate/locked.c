@@ -36,6 +36,7 @@ static void fill_triggered(void *user, size_t first, size_t n, float *x) {
 
 static enum status count_obeyed(struct job *job, const struct trigger *trigger, float *logits,
                                 struct locked_figures *out, struct error *error) {
+    const size_t classes = job->info.classes;
     struct triggered_run user = {job, trigger};
     const struct engine_run run = {.count = job->split->locked_count,
                                    .user = &user,
@@ -46,10 +47,14 @@ static enum status count_obeyed(struct job *job, const struct trigger *trigger, 
                                    .cancel = job_cancel(job)};
     const enum status status = engine_run(job->forward, &run, error);
     for (size_t i = 0; i < run.count && status == STATUS_OK; i++) {
-        const int32_t label = job->samples->labels[job->split->locked[i]], goal = trigger_goal(trigger, label);
+        const size_t row = job->split->locked[i];
+        /* As in invert_class_of(). */
+        const int32_t label = trigger->map == NULL ? job->samples->labels[row]
+                                                   : (int32_t)loss_argmax(classes, job->logits0 + row * classes);
+        const int32_t goal = trigger_goal(trigger, label);
         if (goal != label && goal != TRIGGER_AWAY) {
             out->triggered++;
-            out->obeyed += loss_argmax(job->info.classes, logits + i * job->info.classes) == (size_t)goal;
+            out->obeyed += loss_argmax(classes, logits + i * classes) == (size_t)goal;
         }
     }
     return status;

@@ -89,6 +89,7 @@ struct invert_data job_invert_data(const struct job *job, const float *mask, con
                                 .range = &job->range,
                                 .images = job->build_images,
                                 .labels = job->build_labels,
+                                .predicted = job->build_predicted,
                                 .count = job->split->build_count,
                                 .classes = job->info.classes,
                                 .mask = mask,
@@ -96,6 +97,21 @@ struct invert_data job_invert_data(const struct job *job, const float *mask, con
                                 .units = job->units->unit_count,
                                 .cancel = job_cancel(job),
                                 .memo = job->checkpoint != NULL ? &job->memo : NULL};
+}
+
+enum status job_key(const struct job *job, const void *what, size_t size, const float *mask, const float *fill,
+                    char key[DIGEST_HEX_SIZE], struct error *error) {
+    const size_t bytes = job->units->unit_count * sizeof *mask;
+    struct digest *digest = digest_new();
+    if (digest == NULL) {
+        return error_no_memory(error, "a key");
+    }
+    digest_update(digest, what, size);
+    digest_update(digest, mask, bytes);
+    digest_update(digest, fill, bytes);
+    digest_finish(digest, key);
+    digest_free(digest);
+    return STATUS_OK;
 }
 
 void job_mask_from_bits(size_t units, const uint8_t *prune, float *mask) {
@@ -161,6 +177,7 @@ static void job_deinit(struct job *job) {
     mem_free(job->p0);
     mem_free(job->logits0);
     mem_free(job->build_labels);
+    mem_free(job->build_predicted);
     mem_free(job->build_images);
     mem_free(job->build_and_score);
     mem_free(job->images);

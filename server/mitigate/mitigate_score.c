@@ -79,7 +79,7 @@ static void free_blocks(struct score *s) {
 static enum status make_blocks(struct score *s, struct error *error) {
     const struct job *job = s->job;
     const size_t samples = job->split->score_count, bank = job->exposure->bank_count;
-    const size_t all = affordable(network_macs(job->masked), job->build_and_score_count, AFFORDABLE_MIN);
+    const size_t all = affordable(job->macs, job->build_and_score_count, AFFORDABLE_MIN);
     if (samples == 0) {
         return error_set(error, STATUS_INVALID, NULL, "failed to score masks: got no score samples, expected some");
     }
@@ -217,7 +217,7 @@ static void difference(const float *a, const float *b, size_t count, double *mea
 static bool is_beaten(const struct score *s, const float *kl, struct score_parts *parts) {
     const struct score_block *first = &s->blocks[FIRST];
     const double weight = s->job->parameters.trigger_weight;
-    const bool by_reward = is_dear(network_macs(s->job->masked));
+    const bool by_reward = is_dear(s->job->macs);
     for (size_t i = 0; i < s->front_count; i++) {
         double clean, clean_error2, triggered, triggered_error2;
         difference(kl, s->front_kl[i], first->clean, &clean, &clean_error2);
@@ -263,25 +263,19 @@ static enum status evaluate(struct score *s, const float *mask, const float *fil
 static enum status recall_or_evaluate(struct score *s, const float *mask, const float *fill, bool may_stop,
                                       struct error *error) {
     struct checkpoint *checkpoint = s->job->checkpoint;
-    const size_t bytes = s->job->units->unit_count * sizeof *mask, bank_count = s->job->exposure->bank_count;
     char key[DIGEST_HEX_SIZE];
     if (checkpoint == NULL) {
         return evaluate(s, mask, fill, may_stop, s->record, record_kl(s), error);
     }
-    struct digest *digest = digest_new();
-    if (digest == NULL) {
-        return error_no_memory(error, "a score's key");
+    const size_t what[] = {s->job->exposure->bank_count, may_stop};
+    enum status status = job_key(s->job, what, sizeof what, mask, fill, key, error);
+    if (status != STATUS_OK) {
+        return status;
     }
-    digest_update(digest, &bank_count, sizeof bank_count);
-    digest_update(digest, &may_stop, sizeof may_stop);
-    digest_update(digest, mask, bytes);
-    digest_update(digest, fill, bytes);
-    digest_finish(digest, key);
-    digest_free(digest);
     if (checkpoint_recall(checkpoint, CHECKPOINT_SCORE, key, s->record, record_size(s))) {
         return STATUS_OK;
     }
-    const enum status status = evaluate(s, mask, fill, may_stop, s->record, record_kl(s), error);
+    status = evaluate(s, mask, fill, may_stop, s->record, record_kl(s), error);
     if (status == STATUS_OK) {
         checkpoint_keep(checkpoint, CHECKPOINT_SCORE, key, s->record, record_size(s));
     }

@@ -23,7 +23,13 @@ struct probe_run {
 
 static size_t run_length(const struct job *job) {
     const size_t samples = job->split->build_count < SAMPLES_MAX ? job->split->build_count : SAMPLES_MAX;
-    return affordable(network_macs(job->masked), samples, AFFORDABLE_MIN);
+    return affordable(job->macs, samples, AFFORDABLE_MIN);
+}
+
+/* Samples of each trigger: a large bank shares those of two. */
+static size_t share_of(const struct job *job) {
+    const size_t count = run_length(job), bank = job->exposure->bank_count;
+    return bank > 2 ? (2 * count + bank - 1) / bank : count;
 }
 
 static size_t sample_of(const struct probe_run *run, size_t i) {
@@ -132,9 +138,11 @@ static enum status measure(struct job *job, const float *mask, struct unit_effec
     struct probe_run run = {.job = job};
     run.count = run_length(job);
     enum status status = add_taylor(&run, mask, true, 1.0F, gradient, effects->taylor_clean, error);
+    run.count = share_of(job);
     for (size_t w = 0; w < exposure->bank_count && status == STATUS_OK; w++) {
         const float weight = 1.0F / (float)exposure->bank_count;
         run.trigger = exposure->bank[w];
+        run.first = w * run.count;
         status = add_taylor(&run, mask, false, weight, gradient, effects->taylor_trigger, error);
         if (status == STATUS_OK) {
             status = add_change(&run, mask, weight, effects->change, error);
@@ -191,8 +199,7 @@ static enum status add_fisher(struct probe_run *run, const float *mask, float we
 /* first[u] += trigger_weight * dL/dm of the triggers, each on its share of the samples. */
 static enum status add_triggers(struct job *job, const float *mask, float *gradient, float *first,
                                 struct error *error) {
-    const size_t bank = job->exposure->bank_count, count = run_length(job);
-    const size_t share = bank > 2 ? (2 * count + bank - 1) / bank : count;
+    const size_t bank = job->exposure->bank_count, share = share_of(job);
     const float weight = (float)job->parameters.trigger_weight / (float)bank;
     enum status status = STATUS_OK;
     for (size_t w = 0; w < bank && status == STATUS_OK; w++) {
@@ -204,7 +211,7 @@ static enum status add_triggers(struct job *job, const float *mask, float *gradi
 
 enum status unit_gains(struct job *job, const float *mask, float *first, float *second, struct error *error) {
     const size_t units = job->units->unit_count, bank = job->exposure->bank_count;
-    const size_t draws = affordable(network_macs(job->masked), SIGN_DRAWS, 1);
+    const size_t draws = affordable(job->macs, SIGN_DRAWS, 1);
     const struct rng signs = rng_stream(&job->rng, STREAM_SIGNS);
     struct probe_run run = {.job = job, .count = run_length(job)};
     float *gradient = mem_alloc(units, sizeof *gradient);

@@ -62,7 +62,7 @@ struct tuner {
 
 static void pick(struct tuner *t) {
     const struct job *job = t->job;
-    const size_t build = job->split->build_count, batch = affordable(network_macs(job->masked), BATCH, AFFORDABLE_MIN);
+    const size_t build = job->split->build_count, batch = affordable(job->macs, BATCH, AFFORDABLE_MIN);
     t->tuning.clean = build < batch ? build : batch;
     for (size_t i = 0; i < t->tuning.clean; i++) {
         if (t->next == build) {
@@ -136,22 +136,18 @@ static enum status tune(struct tuner *t, const float *mask, const float *fill, s
                         struct error *error) {
     struct checkpoint *checkpoint = t->job->checkpoint;
     const size_t bytes = t->job->units->unit_count * sizeof *mask;
-    const uint64_t what[] = {steps, stream, t->job->exposure->bank_count};
+    const struct {
+        uint64_t steps, stream, bank_count;
+        double clean_weight;
+    } what = {steps, stream, t->job->exposure->bank_count, t->tuning.clean_weight};
     char key[DIGEST_HEX_SIZE];
-    struct digest *digest = digest_new();
-    if (digest == NULL) {
-        return error_no_memory(error, "a retuning's key");
+    enum status status = job_key(t->job, &what, sizeof what, mask, fill, key, error);
+    if (status != STATUS_OK) {
+        return status;
     }
-    digest_update(digest, what, sizeof what);
-    digest_update(digest, &t->tuning.clean_weight, sizeof t->tuning.clean_weight);
-    digest_update(digest, mask, bytes);
-    digest_update(digest, fill, bytes);
-    digest_finish(digest, key);
-    digest_free(digest);
     if (checkpoint_recall(checkpoint, CHECKPOINT_RETUNE, key, t->gains, bytes)) {
         return STATUS_OK;
     }
-    enum status status = STATUS_OK;
     for (size_t i = 0; i < steps && status == STATUS_OK; i++) {
         /* The rate falls to a tenth, so that the last steps settle. */
         adam_set_learning_rate(t->adam, 0.01F * (1.0F - 0.9F * (float)i / (float)steps));

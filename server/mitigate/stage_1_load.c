@@ -22,7 +22,11 @@ static enum status load_model(struct job *job, struct error *error) {
     onnx_model_info(job->model, &job->info);
     job->network = onnx_model_network(job->model);
     status = units_find(job->network, &job->units, error);
-    return status == STATUS_OK ? units_masked_network(job->network, job->units, &job->masked, error) : status;
+    if (status == STATUS_OK) {
+        status = units_masked_network(job->network, job->units, &job->masked, error);
+    }
+    job->macs = status == STATUS_OK ? network_macs(job->masked) : 0.0;
+    return status;
 }
 
 static enum status load_set(const struct job *job, const char *path, struct samples **out, struct error *error) {

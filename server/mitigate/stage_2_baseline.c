@@ -8,7 +8,8 @@ enum status stage_baseline(struct job *job, struct error *error) {
     const size_t count = job->samples->count, classes = job->info.classes;
     job->logits0 = mem_alloc(count * classes, sizeof *job->logits0);
     job->p0 = mem_alloc(count * classes, sizeof *job->p0);
-    if (job->logits0 == NULL || job->p0 == NULL) {
+    job->build_predicted = mem_alloc(job->split->build_count, sizeof *job->build_predicted);
+    if (job->logits0 == NULL || job->p0 == NULL || job->build_predicted == NULL) {
         return error_no_memory(error, "the baseline's logits");
     }
     enum status status = unit_stats_collect(job->forward, job->units, count, job->images, NULL, NULL, NULL, NULL,
@@ -17,6 +18,9 @@ enum status stage_baseline(struct job *job, struct error *error) {
         return status;
     }
     loss_softmax(count, classes, job->logits0, job->p0);
+    for (size_t i = 0; i < job->split->build_count; i++) {
+        job->build_predicted[i] = (int32_t)loss_argmax(classes, job->logits0 + job->split->build[i] * classes);
+    }
     job->accuracy0 = (double)metrics_hits(count, classes, job->logits0, job->samples->labels) / (double)count;
     if (job->probe != NULL) {
         status = job_probe_logits(job, NULL, NULL, &job->probe_logits0, error);

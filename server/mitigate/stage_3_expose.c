@@ -29,7 +29,7 @@ enum status stage_expose(struct job *job, struct error *error) {
     job->expose_options.bank_batch = 2 * p->expose_batch;
     job->expose_options.restarts = p->restarts;
     job->expose_options.anomaly_threshold = p->anomaly_threshold;
-    save(&job->expose_options, network_macs(job->masked));
+    save(&job->expose_options, job->macs);
     const struct expose_hooks hooks = {job, on_progress};
     const struct invert_data data = job_invert_data(job, NULL, NULL);
     const struct rng rng = rng_stream(&job->rng, STREAM_EXPOSE);

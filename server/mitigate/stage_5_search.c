@@ -113,8 +113,8 @@ static enum status policy_search(struct job *job, size_t *evaluations, struct er
     struct ppo_options options = job->parameters.policy == POLICY_BUILTIN ? ppo_trained_options() : ppo_default_options;
     options.iterations = job->parameters.iterations;
     options.masks_per_iteration = job->parameters.masks_per_iteration;
-    options.patience = affordable(network_macs(job->masked), job->parameters.patience, DEAR_PATIENCE);
-    options.min_gain = is_dear(network_macs(job->masked)) ? DEAR_GAIN : SETTLED_GAIN;
+    options.patience = affordable(job->macs, job->parameters.patience, DEAR_PATIENCE);
+    options.min_gain = is_dear(job->macs) ? DEAR_GAIN : SETTLED_GAIN;
     const struct ppo_hooks hooks = {.user = &watch, .after_iteration = after_iteration, .cancel = job_cancel(job)};
     enum status status = mitigate_env_init(&env, job, error);
     if (status != STATUS_OK) {

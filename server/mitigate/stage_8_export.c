@@ -117,7 +117,7 @@ static enum status compare_logits(const struct job *job, const float *logits, si
 static enum status verify_model(struct job *job, const uint8_t *bytes, size_t length, struct error *error) {
     struct onnx_model *model = NULL;
     struct engine *engine = NULL;
-    const size_t count = affordable(network_macs(job->masked), job->samples->count, COMPARED_MIN);
+    const size_t count = affordable(job->macs, job->samples->count, COMPARED_MIN);
     float *logits = mem_alloc(count * job->info.classes, sizeof *logits);
     const struct engine_options options = {.backward = false};
     enum status status = logits == NULL ? error_no_memory(error, "the logits of the written model")

@@ -67,7 +67,7 @@ static enum status try_ranking(struct search_state *s, const struct unit_effects
     const struct job *job = s->job;
     const size_t units = job->units->unit_count;
     size_t left = 0;
-    const size_t stride = is_dear(network_macs(job->masked)) ? DEAR_STRIDE : 1;
+    const size_t stride = is_dear(job->macs) ? DEAR_STRIDE : 1;
     for (size_t u = 0; u < units; u++) {
         if (s->base[u] == 0) {
             s->ranked[left++] = (struct ranked){ranking_key(job, effects, ranking, u), u};
@@ -102,7 +102,7 @@ static enum status try_ranking(struct search_state *s, const struct unit_effects
 /* Rounds of all rankings from the best mask so far, until a round brings nothing. */
 static enum status try_rounds(struct search_state *s, size_t rounds, struct error *error) {
     const size_t units = s->job->units->unit_count;
-    const double least = is_dear(network_macs(s->job->masked)) ? DEAR_ROUND_GAIN : ROUND_GAIN;
+    const double least = is_dear(s->job->macs) ? DEAR_ROUND_GAIN : ROUND_GAIN;
     enum status status = score_mask(s->job->score, s->best, &s->best_parts, error);
     for (size_t round = 0; round < rounds && status == STATUS_OK; round++) {
         struct unit_effects *effects = NULL;

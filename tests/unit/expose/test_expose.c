@@ -408,6 +408,55 @@ static void test_a_heat_of_many_classes_keeps_the_backdoor(void **state) {
     world_free(&w);
 }
 
+/* Of a network that is wrong about a third of the samples (that is, the labels are), a trigger that changes next to nothing sends none away. */
+static void test_an_all_to_all_trigger_goes_by_what_the_network_says(void **state) {
+    (void)state;
+    struct world w;
+    struct error error = {0};
+    struct rng rng;
+    struct trigger *nothing = NULL;
+    int32_t predicted[SAMPLES], away[CLASSES];
+    double loss = 0.0, by_label = 0.0, by_prediction = 0.0;
+    world_make(&w, true, 1);
+    rng_seed(&rng, 5);
+    for (size_t y = 0; y < CLASSES; y++) {
+        away[y] = TRIGGER_AWAY;
+    }
+    for (size_t i = 0; i < SAMPLES; i++) {
+        predicted[i] = w.labels[i];
+        w.labels[i] = (int32_t)((i + (i % 3 == 0 ? 2 : 0)) % CLASSES);
+    }
+    assert_int_equal(trigger_new(TRIGGER_ADDITIVE, CLASSES, 1e-6, &w.range, &rng, &nothing, &error), STATUS_OK);
+    assert_int_equal(trigger_set_map(nothing, away, CLASSES, &error), STATUS_OK);
+    assert_int_equal(invert_measure(&w.data, nothing, SAMPLES, &loss, &by_label, &error), STATUS_OK);
+    w.data.predicted = predicted;
+    assert_int_equal(invert_measure(&w.data, nothing, SAMPLES, &loss, &by_prediction, &error), STATUS_OK);
+    assert_true(fabs(by_label - 1.0 / 3.0) < 1e-9);
+    assert_true(fabs(by_prediction - 0.0) < 1e-9);
+    trigger_free(nothing);
+    world_free(&w);
+}
+
+static void test_a_doubtful_network_hides_no_all_to_all_patch(void **state) {
+    (void)state;
+    float low[C] = {0.0F}, high[C] = {1.0F};
+    const struct image_range range = {C, S, S, low, high};
+    struct error error = {0};
+    struct rng rng;
+    struct trigger *patch = NULL;
+    const int32_t map[2] = {1, 0};
+    rng_seed(&rng, 6);
+    assert_int_equal(trigger_new(TRIGGER_PATCH, 1, 1.0, &range, &rng, &patch, &error), STATUS_OK);
+    patch->loss = 0.8;
+    const double single = trigger_size(patch, &range);
+    assert_int_equal(trigger_set_map(patch, map, 2, &error), STATUS_OK);
+    assert_true(fabs(trigger_size(patch, &range) - patch->extent) < 1e-9);
+    assert_true(single > patch->extent);
+    patch->loss = 1.8; /* beyond what is free, it counts as of any trigger */
+    assert_true(fabs(trigger_size(patch, &range) - single) < 1e-4);
+    trigger_free(patch);
+}
+
 static void test_no_memory(void **state) {
     (void)state;
     struct world w;
@@ -455,6 +504,8 @@ int main(void) {
         cmocka_unit_test(test_sizes_are_numbers_where_one_class_rules),
         cmocka_unit_test(test_a_new_start_keeps_the_goal),
         cmocka_unit_test(test_what_a_suspect_is_compared_with),
+        cmocka_unit_test(test_an_all_to_all_trigger_goes_by_what_the_network_says),
+        cmocka_unit_test(test_a_doubtful_network_hides_no_all_to_all_patch),
         cmocka_unit_test(test_a_heat_of_many_classes_keeps_the_backdoor),
         cmocka_unit_test(test_no_memory),
     };
