@@ -11,7 +11,9 @@
 enum {
     SAMPLES_MAX = 256,
     AFFORDABLE_MIN = 96, /* of a network that is dear to run */
-    SIGN_DRAWS = 3       /* backward runs for the second order, of clean and of triggered samples each */
+    SIGN_DRAWS = 3,      /* backward runs for the second order, of clean and of triggered samples each */
+    EFFECT_TRIGGERS = 4, /* the runs of triggered samples, in those of so many triggers: for the effects, */
+    GAIN_TRIGGERS = 2    /* and for the first order of the gains */
 };
 
 struct probe_run {
@@ -26,10 +28,10 @@ static size_t run_length(const struct job *job) {
     return affordable(job->macs, samples, AFFORDABLE_MIN);
 }
 
-/* Samples of each trigger: a large bank shares those of two. */
-static size_t share_of(const struct job *job) {
+/* Samples of each trigger of the bank: all together take at most those of so many. */
+static size_t share_of(const struct job *job, size_t most) {
     const size_t count = run_length(job), bank = job->exposure->bank_count;
-    return bank > 2 ? (2 * count + bank - 1) / bank : count;
+    return bank > most ? (most * count + bank - 1) / bank : count;
 }
 
 static size_t sample_of(const struct probe_run *run, size_t i) {
@@ -138,7 +140,7 @@ static enum status measure(struct job *job, const float *mask, struct unit_effec
     struct probe_run run = {.job = job};
     run.count = run_length(job);
     enum status status = add_taylor(&run, mask, true, 1.0F, gradient, effects->taylor_clean, error);
-    run.count = share_of(job);
+    run.count = share_of(job, EFFECT_TRIGGERS);
     for (size_t w = 0; w < exposure->bank_count && status == STATUS_OK; w++) {
         const float weight = 1.0F / (float)exposure->bank_count;
         run.trigger = exposure->bank[w];
@@ -199,7 +201,7 @@ static enum status add_fisher(struct probe_run *run, const float *mask, float we
 /* first[u] += trigger_weight * dL/dm of the triggers, each on its share of the samples. */
 static enum status add_triggers(struct job *job, const float *mask, float *gradient, float *first,
                                 struct error *error) {
-    const size_t bank = job->exposure->bank_count, share = share_of(job);
+    const size_t bank = job->exposure->bank_count, share = share_of(job, GAIN_TRIGGERS);
     const float weight = (float)job->parameters.trigger_weight / (float)bank;
     enum status status = STATUS_OK;
     for (size_t w = 0; w < bank && status == STATUS_OK; w++) {
