@@ -19,8 +19,10 @@ enum {
         3 /* for a trigger that half works by then: a permutation of classes takes longer to learn than one class */
 };
 static const double PROMISING = 0.5;
-/* Of the classes, the share that must be some class's goal for a map to be a permutation rather than a collapse. */
+/* Of the classes, those that must be some class's goal for a map to be a permutation rather than a collapse: a collapse has its class and the one
+ * that this class goes to. */
 static const double DISTINCT_SHARE = 0.5;
+enum { DISTINCT_MIN = 3 };
 /* Of a class's samples that left it, the share that must agree on where to, on average, for the map to be followed up. */
 static const double AGREEMENT = 0.5;
 static const double SUCCESS = 0.6;
@@ -58,9 +60,7 @@ static enum status count_moves(const struct invert_data *data, const struct trig
     return status;
 }
 
-/* The class that most of each class's samples went to, other than their own; TRIGGER_AWAY where none left. Is it worth following: do many
- * classes go to many different ones, and the samples of each to the same? */
-static bool read_map(size_t classes, const size_t *counts, int32_t *map) {
+bool all_to_all_read(size_t classes, const size_t *counts, int32_t *map) {
     double agreement = 0.0;
     size_t moved = 0, distinct = 0;
     for (size_t y = 0; y < classes; y++) {
@@ -86,7 +86,8 @@ static bool read_map(size_t classes, const size_t *counts, int32_t *map) {
         distinct += reached;
     }
     return moved > 0 && 2 * moved >= classes && agreement >= AGREEMENT * (double)moved &&
-           (double)distinct >= fmax(2.0, DISTINCT_SHARE * (double)classes);
+           distinct >= (classes < DISTINCT_MIN ? classes : DISTINCT_MIN) &&
+           (double)distinct >= DISTINCT_SHARE * (double)classes;
 }
 
 /* One untargeted start. A fixed family's is its best entry. */
@@ -118,7 +119,7 @@ static enum status find_start(const struct invert_data *data, const struct expos
         if (status == STATUS_OK) {
             status = count_moves(data, *away, counts, error);
         }
-        *found = status == STATUS_OK && read_map(data->classes, counts, map);
+        *found = status == STATUS_OK && all_to_all_read(data->classes, counts, map);
     }
     return status;
 }
@@ -145,7 +146,7 @@ enum status all_to_all_expose(const struct invert_data *data, const struct expos
         }
         if (round > 0) {
             status = count_moves(data, away, counts, error);
-            if (status != STATUS_OK || !read_map(classes, counts, map)) {
+            if (status != STATUS_OK || !all_to_all_read(classes, counts, map)) {
                 break;
             }
         }

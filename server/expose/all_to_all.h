@@ -13,4 +13,9 @@ enum status all_to_all_expose(const struct invert_data *data, const struct expos
                               enum trigger_family family, const struct rng *rng, struct exposure *exposure,
                               struct error *error);
 
+/* What a trigger does to the classes: counts (classes, classes) are the samples of class y that it sends to k. map (classes) gets the class
+ * that most of each class's samples went to, other than their own; TRIGGER_AWAY where none left. Is it worth following: do many classes
+ * go to many different ones, and the samples of each to the same? Any thread. */
+bool all_to_all_read(size_t classes, const size_t *counts, int32_t *map);
+
 #endif

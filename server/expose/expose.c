@@ -379,8 +379,7 @@ static enum status resolve_doubt(struct race *race, struct exposure_cell *cell, 
     double reference = 0.0, size = 0.0;
     race->exposure->reference[family][0] = -1.0;
     cell->suspect = true; /* so that it is none of the others */
-    enum status status =
-        bank_reference(race->data, race->options, rng, race->exposure, family, 0, &reference, error);
+    enum status status = bank_reference(race->data, race->options, rng, race->exposure, family, 0, &reference, error);
     if (status == STATUS_OK) {
         status = bank_fit_further(race->data, race->options, rng, race->exposure, cell->trigger, &size, error);
     }

@@ -27,8 +27,8 @@ struct invert_memo {
 struct invert_data {
     struct engine *engine; /* planned for backward */
     const struct image_range *range;
-    const float *images;   /* (count, C, H, W) as the network takes them: clean samples */
-    const int32_t *labels; /* (count) */
+    const float *images;      /* (count, C, H, W) as the network takes them: clean samples */
+    const int32_t *labels;    /* (count) */
     const int32_t *predicted; /* (count) by the network as it came; NULL: as labelled */
     size_t count, classes;
     const float *mask, *fill; /* (units) of the network under test; NULL: as it came */

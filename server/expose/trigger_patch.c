@@ -103,8 +103,8 @@ static void parameter_gradient(const struct trigger *t, const struct image_range
 }
 
 static double size(const struct trigger *t, const struct image_range *range) {
-    const double free = t->map != NULL ? MAP_DOUBT : 0.0;
-    return t->extent + fmax(0.0, t->loss - free) / mask_lambda(range);
+    const double doubt = t->map != NULL ? MAP_DOUBT : 0.0;
+    return t->extent + fmax(0.0, t->loss - doubt) / mask_lambda(range);
 }
 
 const struct trigger_family_row trigger_patch_row = {

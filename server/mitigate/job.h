@@ -84,10 +84,10 @@ struct job {
     int32_t *build_labels;
 
     /* 2 baseline */
-    float *logits0;       /* (samples, K) */
-    float *p0;            /* softmax of them */
+    float *logits0;           /* (samples, K) */
+    float *p0;                /* softmax of them */
     int32_t *build_predicted; /* (build) */
-    float *probe_logits0; /* (probe, K) or NULL */
+    float *probe_logits0;     /* (probe, K) or NULL */
     double accuracy0;
     struct snapshot *original; /* the weights as they came, from when they are first trained; else NULL */
     struct unit_stats *stats0; /* of the network as it came; mean is the fill */

@@ -123,10 +123,9 @@ static enum status keep_budget(struct job *job, bool *broken, struct error *erro
 static enum status give_up(struct job *job, struct error *error) {
     const size_t units = job->units->unit_count;
     const struct locked_figures *locked = &job->locked;
-    job_trace(job,
-              json_pack("{s:s, s:f, s:i, s:i, s:i, s:f}", "event", "given_up", "drop", accuracy_drop(job), "locked",
-                        (int)locked->count, "locked_right_before", (int)locked->hits_before, "locked_right_after",
-                        (int)locked->hits_after, "locked_drop_at_least", locked->drop_low));
+    job_trace(job, json_pack("{s:s, s:f, s:i, s:i, s:i, s:f}", "event", "given_up", "drop", accuracy_drop(job),
+                             "locked", (int)locked->count, "locked_right_before", (int)locked->hits_before,
+                             "locked_right_after", (int)locked->hits_after, "locked_drop_at_least", locked->drop_low));
     memset(job->best, 0, units);
     job_mask_from_bits(units, job->best, job->mask);
     return run_repaired(job, error);
