@@ -12,7 +12,7 @@ enum {
     SAMPLES_MAX = 256,
     AFFORDABLE_MIN = 96, /* of a network that is dear to run */
     SIGN_DRAWS = 3,      /* backward runs for the second order, of clean and of triggered samples each */
-    EFFECT_TRIGGERS = 4, /* the runs of triggered samples, in those of so many triggers: for the effects, */
+    EFFECT_TRIGGERS = 8, /* the runs of triggered samples, in those of so many triggers: for the effects, */
     GAIN_TRIGGERS = 2    /* and for the first order of the gains */
 };
 
@@ -144,7 +144,7 @@ static enum status measure(struct job *job, const float *mask, struct unit_effec
     for (size_t w = 0; w < exposure->bank_count && status == STATUS_OK; w++) {
         const float weight = 1.0F / (float)exposure->bank_count;
         run.trigger = exposure->bank[w];
-        run.first = w * run.count;
+        run.first = exposure->bank_count > EFFECT_TRIGGERS ? w * run.count : 0;
         status = add_taylor(&run, mask, false, weight, gradient, effects->taylor_trigger, error);
         if (status == STATUS_OK) {
             status = add_change(&run, mask, weight, effects->change, error);
