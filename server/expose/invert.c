@@ -31,8 +31,8 @@ struct inversion {
 };
 
 int32_t invert_class_of(const struct invert_data *data, const struct trigger *trigger, size_t sample) {
-    const bool by_prediction = trigger->map != NULL && data->predicted != NULL;
-    return by_prediction ? data->predicted[sample] : data->labels[sample];
+    const int32_t label = data->labels[sample];
+    return trigger_source(trigger, label, data->predicted == NULL ? label : data->predicted[sample]);
 }
 
 /* One trigger's share of a pass. */

@@ -37,8 +37,7 @@ struct invert_data {
     const struct invert_memo *memo; /* or NULL */
 };
 
-/* The class from which the trigger sends a sample on. An all-to-all attack starts from what the network takes an image for: by its label, a
- * network that is often wrong would seem to disobey. */
+/* trigger_source() of a sample. */
 int32_t invert_class_of(const struct invert_data *data, const struct trigger *trigger, size_t sample);
 
 struct inversion;

@@ -34,8 +34,12 @@ void trigger_set_entry(struct trigger *trigger, const struct image_range *range,
     trigger_render(trigger, range);
 }
 
-int32_t trigger_goal(const struct trigger *trigger, int32_t label) {
-    return trigger->map == NULL ? (int32_t)trigger->target : trigger->map[label];
+int32_t trigger_source(const struct trigger *trigger, int32_t label, int32_t predicted) {
+    return trigger->map == NULL ? label : predicted;
+}
+
+int32_t trigger_goal(const struct trigger *trigger, int32_t source) {
+    return trigger->map == NULL ? (int32_t)trigger->target : trigger->map[source];
 }
 
 bool trigger_is_bounded(enum trigger_family family) {

@@ -60,8 +60,11 @@ bool trigger_is_fixed(enum trigger_family family);
 void trigger_set_entry(struct trigger *trigger, const struct image_range *range, size_t entry);
 /* map (classes), copied: makes it an all-to-all trigger. */
 enum status trigger_set_map(struct trigger *trigger, const int32_t *map, size_t classes, struct error *error);
-/* Where the trigger sends an image of class `label`: a class, or TRIGGER_AWAY. */
-int32_t trigger_goal(const struct trigger *trigger, int32_t label);
+/* The class from which the trigger sends an image on, of its label and what the network as it came takes it for. An all-to-all attack starts
+ * from the latter: by its label, a network that is often wrong would seem to disobey. */
+int32_t trigger_source(const struct trigger *trigger, int32_t label, int32_t predicted);
+/* Where the trigger sends an image of that class: a class, or TRIGGER_AWAY. */
+int32_t trigger_goal(const struct trigger *trigger, int32_t source);
 /* Does the family have a bound, so that a trigger may need a larger scale to reach its target? */
 bool trigger_is_bounded(enum trigger_family family);
 enum status trigger_copy(const struct trigger *trigger, struct trigger **out, struct error *error);

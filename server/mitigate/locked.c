@@ -48,11 +48,10 @@ static enum status count_obeyed(struct job *job, const struct trigger *trigger, 
     const enum status status = engine_run(job->forward, &run, error);
     for (size_t i = 0; i < run.count && status == STATUS_OK; i++) {
         const size_t row = job->split->locked[i];
-        /* As in invert_class_of(). */
-        const int32_t label = trigger->map == NULL ? job->samples->labels[row]
-                                                   : (int32_t)loss_argmax(classes, job->logits0 + row * classes);
-        const int32_t goal = trigger_goal(trigger, label);
-        if (goal != label && goal != TRIGGER_AWAY) {
+        const int32_t predicted = (int32_t)loss_argmax(classes, job->logits0 + row * classes);
+        const int32_t source = trigger_source(trigger, job->samples->labels[row], predicted);
+        const int32_t goal = trigger_goal(trigger, source);
+        if (goal != source && goal != TRIGGER_AWAY) {
             out->triggered++;
             out->obeyed += loss_argmax(classes, logits + i * classes) == (size_t)goal;
         }
