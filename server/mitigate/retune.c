@@ -1,9 +1,11 @@
-/* Adam on the gains of the kept units, by the gradient the engine gives for the mask. */
+/* Adam on the gains of the kept units, by the gradient the engine gives for the mask: distillation from the network as it came, on variants
+ * of the build samples, with and without a trigger. */
 #include "server/mitigate/retune.h"
 
 #include <string.h>
 
 #include "common/mem.h"
+#include "server/data/augment.h"
 #include "server/mitigate/affordable.h"
 #include "server/mitigate/checkpoint.h"
 #include "server/mitigate/mitigate_score.h"
@@ -20,9 +22,10 @@ struct tuning {
     const struct job *job;
     const struct trigger *trigger; /* of this step; NULL with an empty bank */
     float strength;
-    size_t picked[BATCH]; /* of the build samples */
+    float *variants; /* (clean, C, H, W) of the build samples picked for this step */
+    float *targets;  /* (clean, K): what the network as it came says of them, softmax */
     double clean_weight;
-    size_t clean; /* clean samples of the batch; the triggered ones follow, of the same images */
+    size_t clean; /* variants of the batch; the same with a trigger follow */
 };
 
 static void fill_input(void *user, size_t first, size_t n, float *x) {
@@ -30,7 +33,7 @@ static void fill_input(void *user, size_t first, size_t n, float *x) {
     const size_t floats = t->job->image_floats;
     for (size_t i = 0; i < n; i++) {
         const size_t row = first + i;
-        const float *image = t->job->build_images + t->picked[row % t->clean] * floats;
+        const float *image = t->variants + row % t->clean * floats;
         if (row < t->clean) {
             memcpy(x + i * floats, image, floats * sizeof *x);
         } else {
@@ -45,8 +48,8 @@ static void distil(void *user, size_t first, size_t n, const float *logits, floa
     for (size_t i = 0; i < n; i++) {
         const size_t row = first + i;
         const double weight = row < t->clean ? t->clean_weight : t->job->parameters.trigger_weight;
-        const float *p0 = t->job->p0 + t->job->split->build[t->picked[row % t->clean]] * classes;
-        loss_kl(1, classes, p0, logits + i * classes, (float)(weight / (double)t->clean), dlogits + i * classes);
+        const float *target = t->targets + row % t->clean * classes;
+        loss_kl(1, classes, target, logits + i * classes, (float)(weight / (double)t->clean), dlogits + i * classes);
     }
 }
 
@@ -61,6 +64,7 @@ struct tuner {
 };
 
 static void pick(struct tuner *t) {
+    const struct image_range *shape = &t->job->range;
     const struct job *job = t->job;
     const size_t build = job->split->build_count, batch = affordable(job->macs, BATCH, AFFORDABLE_MIN);
     t->tuning.clean = build < batch ? build : batch;
@@ -69,16 +73,34 @@ static void pick(struct tuner *t) {
             rng_shuffle(&t->rng, t->order, build);
             t->next = 0;
         }
-        t->tuning.picked[i] = t->order[t->next++];
+        augment_image(shape->channels, shape->height, shape->width, &t->rng,
+                      job->build_images + t->order[t->next++] * job->image_floats,
+                      t->tuning.variants + i * job->image_floats);
     }
     const size_t bank = job->exposure->bank_count;
     t->tuning.trigger = bank > 0 ? job->exposure->bank[rng_below(&t->rng, bank)] : NULL;
     t->tuning.strength = rng_range(&t->rng, 1.0F, STRENGTH_MAX);
 }
 
+/* Fills the targets. Gains are tuned with the weights as they came: without a mask, that is the original. */
+static enum status ask_original(struct tuner *t, struct error *error) {
+    const struct job *job = t->job;
+    const struct engine_run run = {
+        .count = t->tuning.clean, .input = t->tuning.variants, .logits = t->tuning.targets, .cancel = job_cancel(job)};
+    const enum status status = engine_run(job->forward, &run, error);
+    if (status == STATUS_OK) {
+        loss_softmax(t->tuning.clean, job->info.classes, t->tuning.targets, t->tuning.targets);
+    }
+    return status;
+}
+
 static enum status step(struct tuner *t, const float *mask, const float *fill, struct error *error) {
     const struct job *job = t->job;
     pick(t);
+    enum status status = ask_original(t, error);
+    if (status != STATUS_OK) {
+        return status;
+    }
     const struct engine_run run = {.count = t->tuning.clean * (t->tuning.trigger != NULL ? 2 : 1),
                                    .user = &t->tuning,
                                    .fill_input = fill_input,
@@ -87,7 +109,7 @@ static enum status step(struct tuner *t, const float *mask, const float *fill, s
                                    .loss = distil,
                                    .mask_grad = t->gradient,
                                    .cancel = job_cancel(job)};
-    const enum status status = engine_run(job->backward, &run, error);
+    status = engine_run(job->backward, &run, error);
     if (status != STATUS_OK) {
         return status;
     }
@@ -111,7 +133,10 @@ static enum status tuner_init(struct tuner *t, struct job *job, const float *mas
     t->gains = mem_dup(mask, units * sizeof *mask);
     t->gradient = mem_alloc(units, sizeof *t->gradient);
     t->order = mem_alloc(build, sizeof *t->order);
-    if (t->gains == NULL || t->gradient == NULL || t->order == NULL) {
+    t->tuning.variants = mem_alloc(BATCH * job->image_floats, sizeof *t->tuning.variants);
+    t->tuning.targets = mem_alloc(BATCH * job->info.classes, sizeof *t->tuning.targets);
+    if (t->gains == NULL || t->gradient == NULL || t->order == NULL || t->tuning.variants == NULL ||
+        t->tuning.targets == NULL) {
         return error_no_memory(error, "the retuning");
     }
     for (size_t i = 0; i < build; i++) {
@@ -125,6 +150,8 @@ static void tuner_deinit(struct tuner *t) {
     mem_free(t->gains);
     mem_free(t->gradient);
     mem_free(t->order);
+    mem_free(t->tuning.variants);
+    mem_free(t->tuning.targets);
 }
 
 static double loss_of(const struct job *job, const struct score_parts *parts, double clean_weight) {

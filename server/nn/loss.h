@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* p (n, K) = softmax(logits (n, K)). */
+/* p (n, K) = softmax(logits (n, K)); p may be logits. */
 void loss_softmax(size_t n, size_t classes, const float *logits, float *p);
 /* Sum over rows of -log softmax(logits)[label]; if dlogits is given it gets scale * gradient of that sum. */
 double loss_cross_entropy(size_t n, size_t classes, const float *logits, const int32_t *labels, float scale,
