@@ -1,5 +1,5 @@
-/* Adam on the gains of the kept units, by the gradient the engine gives for the mask: distillation from the network as it came, on variants
- * of the build samples, with and without a trigger. */
+/* Adam on the gains of the kept units, by the gradient the engine gives for the mask: distillation from the network as it came, on build
+ * samples or variants of them, and on the samples themselves with a trigger. */
 #include "server/mitigate/retune.h"
 
 #include <string.h>
@@ -20,12 +20,13 @@ static const float GAIN_MIN = 0.2F, GAIN_MAX = 2.0F;
 
 struct tuning {
     const struct job *job;
+    const struct retune_options *options;
     const struct trigger *trigger; /* of this step; NULL with an empty bank */
     float strength;
-    float *variants; /* (clean, C, H, W) of the build samples picked for this step */
-    float *targets;  /* (clean, K): what the network as it came says of them, softmax */
-    double clean_weight;
-    size_t clean; /* variants of the batch; the same with a trigger follow */
+    size_t picked[BATCH]; /* of the build samples */
+    float *inputs;        /* (clean, C, H, W): those, or variants of them */
+    float *targets;       /* (clean, K): what the network as it came says of the inputs, softmax */
+    size_t clean;         /* inputs of the batch; the picked samples with a trigger follow */
 };
 
 static void fill_input(void *user, size_t first, size_t n, float *x) {
@@ -33,10 +34,10 @@ static void fill_input(void *user, size_t first, size_t n, float *x) {
     const size_t floats = t->job->image_floats;
     for (size_t i = 0; i < n; i++) {
         const size_t row = first + i;
-        const float *image = t->variants + row % t->clean * floats;
         if (row < t->clean) {
-            memcpy(x + i * floats, image, floats * sizeof *x);
+            memcpy(x + i * floats, t->inputs + row * floats, floats * sizeof *x);
         } else {
+            const float *image = t->job->build_images + t->picked[row - t->clean] * floats;
             trigger_apply_at(t->trigger, &t->job->range, t->strength, image, x + i * floats);
         }
     }
@@ -47,8 +48,10 @@ static void distil(void *user, size_t first, size_t n, const float *logits, floa
     const size_t classes = t->job->info.classes;
     for (size_t i = 0; i < n; i++) {
         const size_t row = first + i;
-        const double weight = row < t->clean ? t->clean_weight : t->job->parameters.trigger_weight;
-        const float *target = t->targets + row % t->clean * classes;
+        const bool clean = row < t->clean;
+        const double weight = clean ? t->options->clean_weight : t->job->parameters.trigger_weight;
+        const float *target =
+            clean ? t->targets + row * classes : t->job->p0 + t->job->split->build[t->picked[row - t->clean]] * classes;
         loss_kl(1, classes, target, logits + i * classes, (float)(weight / (double)t->clean), dlogits + i * classes);
     }
 }
@@ -64,7 +67,6 @@ struct tuner {
 };
 
 static void pick(struct tuner *t) {
-    const struct image_range *shape = &t->job->range;
     const struct job *job = t->job;
     const size_t build = job->split->build_count, batch = affordable(job->macs, BATCH, AFFORDABLE_MIN);
     t->tuning.clean = build < batch ? build : batch;
@@ -73,20 +75,35 @@ static void pick(struct tuner *t) {
             rng_shuffle(&t->rng, t->order, build);
             t->next = 0;
         }
-        augment_image(shape->channels, shape->height, shape->width, &t->rng,
-                      job->build_images + t->order[t->next++] * job->image_floats,
-                      t->tuning.variants + i * job->image_floats);
+        t->tuning.picked[i] = t->order[t->next++];
     }
     const size_t bank = job->exposure->bank_count;
     t->tuning.trigger = bank > 0 ? job->exposure->bank[rng_below(&t->rng, bank)] : NULL;
     t->tuning.strength = rng_range(&t->rng, 1.0F, STRENGTH_MAX);
 }
 
-/* Fills the targets. Gains are tuned with the weights as they came: without a mask, that is the original. */
-static enum status ask_original(struct tuner *t, struct error *error) {
+static void copy_picked(struct tuner *t) {
     const struct job *job = t->job;
+    const size_t floats = job->image_floats, classes = job->info.classes;
+    for (size_t i = 0; i < t->tuning.clean; i++) {
+        const size_t sample = t->tuning.picked[i];
+        memcpy(t->tuning.inputs + i * floats, job->build_images + sample * floats, floats * sizeof *t->tuning.inputs);
+        memcpy(t->tuning.targets + i * classes, job->p0 + job->split->build[sample] * classes,
+               classes * sizeof *t->tuning.targets);
+    }
+}
+
+/* Weights are those that came whenever gains are tuned: without a mask, that is the original. */
+static enum status vary_picked(struct tuner *t, struct error *error) {
+    const struct job *job = t->job;
+    const struct image_range *shape = &job->range;
+    for (size_t i = 0; i < t->tuning.clean; i++) {
+        augment_image(shape->channels, shape->height, shape->width, &t->rng,
+                      job->build_images + t->tuning.picked[i] * job->image_floats,
+                      t->tuning.inputs + i * job->image_floats);
+    }
     const struct engine_run run = {
-        .count = t->tuning.clean, .input = t->tuning.variants, .logits = t->tuning.targets, .cancel = job_cancel(job)};
+        .count = t->tuning.clean, .input = t->tuning.inputs, .logits = t->tuning.targets, .cancel = job_cancel(job)};
     const enum status status = engine_run(job->forward, &run, error);
     if (status == STATUS_OK) {
         loss_softmax(t->tuning.clean, job->info.classes, t->tuning.targets, t->tuning.targets);
@@ -97,8 +114,10 @@ static enum status ask_original(struct tuner *t, struct error *error) {
 static enum status step(struct tuner *t, const float *mask, const float *fill, struct error *error) {
     const struct job *job = t->job;
     pick(t);
-    enum status status = ask_original(t, error);
-    if (status != STATUS_OK) {
+    enum status status = STATUS_OK;
+    if (!t->tuning.options->variants) {
+        copy_picked(t);
+    } else if ((status = vary_picked(t, error)) != STATUS_OK) {
         return status;
     }
     const struct engine_run run = {.count = t->tuning.clean * (t->tuning.trigger != NULL ? 2 : 1),
@@ -124,18 +143,21 @@ static enum status step(struct tuner *t, const float *mask, const float *fill, s
     return STATUS_OK;
 }
 
-static enum status tuner_init(struct tuner *t, struct job *job, const float *mask, uint64_t stream,
+static enum status tuner_init(struct tuner *t, struct job *job, const float *mask, const struct retune_options *options,
                               struct error *error) {
     const size_t units = job->units->unit_count, build = job->split->build_count;
     const struct adam_options adam = {.learning_rate = 0.01F, .beta1 = 0.9F, .beta2 = 0.99F, .epsilon = 1e-8F};
     const struct rng base = rng_stream(&job->rng, STREAM_RETUNE);
-    *t = (struct tuner){.job = job, .tuning = {.job = job}, .rng = rng_stream(&base, stream), .next = build};
+    *t = (struct tuner){.job = job,
+                        .tuning = {.job = job, .options = options},
+                        .rng = rng_stream(&base, options->stream),
+                        .next = build};
     t->gains = mem_dup(mask, units * sizeof *mask);
     t->gradient = mem_alloc(units, sizeof *t->gradient);
     t->order = mem_alloc(build, sizeof *t->order);
-    t->tuning.variants = mem_alloc(BATCH * job->image_floats, sizeof *t->tuning.variants);
+    t->tuning.inputs = mem_alloc(BATCH * job->image_floats, sizeof *t->tuning.inputs);
     t->tuning.targets = mem_alloc(BATCH * job->info.classes, sizeof *t->tuning.targets);
-    if (t->gains == NULL || t->gradient == NULL || t->order == NULL || t->tuning.variants == NULL ||
+    if (t->gains == NULL || t->gradient == NULL || t->order == NULL || t->tuning.inputs == NULL ||
         t->tuning.targets == NULL) {
         return error_no_memory(error, "the retuning");
     }
@@ -150,7 +172,7 @@ static void tuner_deinit(struct tuner *t) {
     mem_free(t->gains);
     mem_free(t->gradient);
     mem_free(t->order);
-    mem_free(t->tuning.variants);
+    mem_free(t->tuning.inputs);
     mem_free(t->tuning.targets);
 }
 
@@ -159,14 +181,15 @@ static double loss_of(const struct job *job, const struct score_parts *parts, do
 }
 
 /* t->gains after all steps: recalled, or computed. */
-static enum status tune(struct tuner *t, const float *mask, const float *fill, size_t steps, uint64_t stream,
-                        struct error *error) {
+static enum status tune(struct tuner *t, const float *mask, const float *fill, struct error *error) {
+    const struct retune_options *options = t->tuning.options;
+    const size_t steps = options->steps;
     struct checkpoint *checkpoint = t->job->checkpoint;
     const size_t bytes = t->job->units->unit_count * sizeof *mask;
     const struct {
-        uint64_t steps, stream, bank_count;
+        uint64_t steps, stream, bank_count, variants;
         double clean_weight;
-    } what = {steps, stream, t->job->exposure->bank_count, t->tuning.clean_weight};
+    } what = {steps, options->stream, t->job->exposure->bank_count, options->variants, options->clean_weight};
     char key[DIGEST_HEX_SIZE];
     enum status status = job_key(t->job, &what, sizeof what, mask, fill, key, error);
     if (status != STATUS_OK) {
@@ -186,15 +209,14 @@ static enum status tune(struct tuner *t, const float *mask, const float *fill, s
     return status;
 }
 
-enum status retune(struct job *job, float *mask, const float *fill, size_t steps, double clean_weight, uint64_t stream,
-                   bool *kept, struct error *error) {
+enum status retune(struct job *job, float *mask, const float *fill, const struct retune_options *options,
+                   struct error *error) {
+    const double clean_weight = options->clean_weight;
     struct tuner t;
     struct score_parts before, after;
-    *kept = false;
-    enum status status = tuner_init(&t, job, mask, stream, error);
-    t.tuning.clean_weight = clean_weight;
+    enum status status = tuner_init(&t, job, mask, options, error);
     if (status == STATUS_OK) {
-        status = tune(&t, mask, fill, steps, stream, error);
+        status = tune(&t, mask, fill, error);
     }
     if (status == STATUS_OK) {
         status = score_repaired(job->score, mask, fill, &before, error);
@@ -203,13 +225,14 @@ enum status retune(struct job *job, float *mask, const float *fill, size_t steps
         status = score_repaired(job->score, t.gains, fill, &after, error);
     }
     if (status == STATUS_OK) {
-        *kept = loss_of(job, &after, clean_weight) < loss_of(job, &before, clean_weight);
-        if (*kept) {
+        const bool kept = loss_of(job, &after, clean_weight) < loss_of(job, &before, clean_weight);
+        if (kept) {
             memcpy(mask, t.gains, job->units->unit_count * sizeof *mask);
         }
-        job_trace(job, json_pack("{s:s, s:f, s:f, s:f, s:f, s:f, s:b}", "event", "retune", "clean_weight", clean_weight,
-                                 "reward_before", before.reward, "reward_after", after.reward, "clean_kl_before",
-                                 before.clean_kl, "clean_kl_after", after.clean_kl, "kept", *kept));
+        job_trace(job, json_pack("{s:s, s:f, s:b, s:f, s:f, s:f, s:f, s:b}", "event", "retune", "clean_weight",
+                                 clean_weight, "variants", (int)options->variants, "reward_before", before.reward,
+                                 "reward_after", after.reward, "clean_kl_before", before.clean_kl, "clean_kl_after",
+                                 after.clean_kl, "kept", (int)kept));
     }
     tuner_deinit(&t);
     return status;

@@ -88,10 +88,10 @@ static enum status retune_rounds(struct job *job, size_t rounds, struct error *e
     const size_t steps = (size_t)job->parameters.retune_steps;
     enum status status = STATUS_OK;
     for (size_t round = 0; round < rounds && steps > 0 && status == STATUS_OK; round++) {
-        bool kept = false;
+        const struct retune_options options = {.steps = steps, .clean_weight = 1.0, .stream = round};
         size_t found = 0;
         job_progress(job, round, rounds, "retuning the kept units");
-        status = retune(job, job->mask, job->fill, steps, 1.0, round, &kept, error);
+        status = retune(job, job->mask, job->fill, &options, error);
         if (status != STATUS_OK || round + 1 == rounds) {
             break;
         }
@@ -104,17 +104,32 @@ static enum status retune_rounds(struct job *job, size_t rounds, struct error *e
     return status;
 }
 
-/* Where many units had to go and accuracy went with them, it is worth more than the last bit of recovery. */
-static enum status retune_sparingly(struct job *job, struct error *error) {
-    const size_t steps = (size_t)job->parameters.retune_steps;
+static enum status is_dear(struct job *job, bool *dear, struct error *error) {
     struct cost cost = {0};
-    bool kept = false;
     const enum status status = clean_cost(job, job->mask, job->fill, &cost, error);
-    const bool dear =
-        cost.kl > VERY_DEAR_KL || (cost.kl > DEAR_KL && cost.accuracy > DEAR_SHARE * job->parameters.max_accuracy_drop);
-    return status == STATUS_OK && steps > 0 && dear
-               ? retune(job, job->mask, job->fill, steps, SPARING_WEIGHT, SPARING_STREAM, &kept, error)
-               : status;
+    *dear =
+        status == STATUS_OK && (cost.kl > VERY_DEAR_KL ||
+                                (cost.kl > DEAR_KL && cost.accuracy > DEAR_SHARE * job->parameters.max_accuracy_drop));
+    return status;
+}
+
+/* Where many units had to go and accuracy went with them, it is worth more than the last bit of recovery. If it is still dear then, the
+ * samples have given what they can, and variants of them are next. */
+static enum status retune_sparingly(struct job *job, struct error *error) {
+    const struct retune_options rounds[] = {
+        {(size_t)job->parameters.retune_steps, SPARING_WEIGHT, false, SPARING_STREAM},
+        {(size_t)job->parameters.retune_steps, SPARING_WEIGHT, true, SPARING_STREAM + 1},
+    };
+    enum status status = STATUS_OK;
+    for (size_t i = 0; i < sizeof rounds / sizeof rounds[0] && rounds[i].steps > 0 && status == STATUS_OK; i++) {
+        bool dear = false;
+        status = is_dear(job, &dear, error);
+        if (!dear) {
+            break;
+        }
+        status = retune(job, job->mask, job->fill, &rounds[i], error);
+    }
+    return status;
 }
 
 enum status repair_mask(struct job *job, const uint8_t *bits, size_t rounds, struct error *error) {

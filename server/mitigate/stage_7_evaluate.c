@@ -53,8 +53,8 @@ static enum status retune_for_accuracy(struct job *job, bool *inside, struct err
     const size_t steps = (size_t)job->parameters.retune_steps;
     enum status status = STATUS_OK;
     for (size_t i = 0; i < sizeof clean_weights / sizeof clean_weights[0] && steps > 0 && !*inside; i++) {
-        bool kept = false;
-        status = retune(job, job->mask, job->fill, steps, clean_weights[i], 100 + i, &kept, error);
+        const struct retune_options options = {.steps = steps, .clean_weight = clean_weights[i], .stream = 100 + i};
+        status = retune(job, job->mask, job->fill, &options, error);
         if (status == STATUS_OK) {
             status = run_repaired(job, error);
         }
