@@ -225,7 +225,8 @@ enum status retune(struct job *job, float *mask, const float *fill, const struct
         status = score_repaired(job->score, t.gains, fill, &after, error);
     }
     if (status == STATUS_OK) {
-        const bool kept = loss_of(job, &after, clean_weight) < loss_of(job, &before, clean_weight);
+        const bool cleaner = after.clean_kl < before.clean_kl || !options->variants;
+        const bool kept = cleaner && loss_of(job, &after, clean_weight) < loss_of(job, &before, clean_weight);
         if (kept) {
             memcpy(mask, t.gains, job->units->unit_count * sizeof *mask);
         }

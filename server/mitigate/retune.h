@@ -22,8 +22,8 @@ struct retune_options {
 
 /* options->steps of Adam on the entries of mask (units) that are not 0: on batches of clean and triggered build samples the loss is that of the
  * reward, clean_weight KL(p0(x) || p(x)) + lambda KL(p0(x) || p(w(x))), clean_weight 1 where the reward itself is meant. Gains stay
- * within [0.2, 2]. With an empty bank only the first term. The result is kept if this loss is smaller on the score samples, else
- * mask is left as it was. */
+ * within [0.2, 2]. With an empty bank only the first term. The result is kept if this loss is smaller on the score samples, and
+ * with variants its first term, too; else mask is left as it was. */
 enum status retune(struct job *job, float *mask, const float *fill, const struct retune_options *options,
                    struct error *error);
 
