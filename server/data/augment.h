@@ -1,5 +1,5 @@
-/* Variants of an image that a network should take for the same thing. Few samples then are as good as more: what is fitted to variants
- * labelled by the network as it came (distillation) flatters itself less than what is fitted to the samples alone. */
+/* Variants of an image that a network should take for the same thing. What is fitted to variants that the network
+ * as it came has labelled (distillation) flatters itself less than what is fitted to the samples alone. */
 #ifndef ONP_SERVER_DATA_AUGMENT_H
 #define ONP_SERVER_DATA_AUGMENT_H
 
