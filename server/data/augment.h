@@ -3,12 +3,18 @@
 #ifndef ONP_SERVER_DATA_AUGMENT_H
 #define ONP_SERVER_DATA_AUGMENT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "common/rng.h"
 
-/* Writes to `out` the image (C, H, W; another place) moved by up to an eighth of each side, its edges repeated, and mirrored left to right
- * half of the time. Three draws from rng; the same ones give the same variant. Any thread. */
-void augment_image(size_t channels, size_t height, size_t width, struct rng *rng, const float *image, float *out);
+struct augmentation {
+    bool moved;    /* by up to an eighth of each side, edges repeated */
+    bool mirrored; /* left to right, half of the time */
+};
+
+/* Writes to `out` a variant of the image (C, H, W; another place). Three draws from rng; the same ones give the same variant. Any thread. */
+void augment_image(struct augmentation kinds, size_t channels, size_t height, size_t width, struct rng *rng,
+                   const float *image, float *out);
 
 #endif

@@ -190,6 +190,18 @@ static enum status strengthen(struct banker *b, struct exposure_cell *cell, cons
     return STATUS_OK;
 }
 
+/* Does no other family show the class more plainly? */
+static bool is_plainest(const struct exposure *exposure, enum trigger_family family, size_t target) {
+    const double share = exposure_cell(exposure, family, target)->size / exposure->median[family];
+    for (enum trigger_family f = 0; f < TRIGGER_FAMILY_COUNT; f++) {
+        const struct exposure_cell *cell = exposure_cell(exposure, f, target);
+        if (f != family && cell->suspect && cell->size / exposure->median[f] < share) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static enum status bank_suspect(struct banker *b, struct exposure_cell *cell, struct error *error) {
     struct trigger *trigger = NULL;
     const enum trigger_family family = cell->trigger->family;
@@ -203,7 +215,8 @@ static enum status bank_suspect(struct banker *b, struct exposure_cell *cell, st
     if (status == STATUS_OK && trigger_is_bounded(family)) {
         status = strengthen(b, cell, &strongest, error);
     }
-    for (size_t r = 0; r < b->options->restarts && status == STATUS_OK; r++) {
+    const size_t restarts = is_plainest(b->exposure, family, cell->trigger->target) ? b->options->restarts : 0;
+    for (size_t r = 0; r < restarts && status == STATUS_OK; r++) {
         status = invert(b, cell->trigger, EFFORT_ANEW, cell->level, &trigger, error);
         if (status == STATUS_OK) {
             status = exposure_add(b->exposure, trigger, error);

@@ -69,7 +69,9 @@ static enum status attack_one(const struct attack *a, const struct exposure_cell
         if (status != STATUS_OK) {
             return status;
         }
-        if (!exposure_is_small(job->exposure, job->after[slot])) {
+        /* The size of a bounded trigger is its loss: far from other classes', it may still work on hardly an image. */
+        if (!exposure_is_small(job->exposure, job->after[slot]) ||
+            (!a->join && job->after[slot]->success <= ATTACK_REMOVED)) {
             continue;
         }
         ++*a->found;

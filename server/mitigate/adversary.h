@@ -9,9 +9,12 @@
 #include "common/error.h"
 #include "server/mitigate/job.h"
 
+/* Attack success that counts as removed. */
+static const double ATTACK_REMOVED = 0.1;
+
 /* Inverts each suspect (family, class) anew on the network masked by mask and fill (units each); thorough: at higher strengths, too, where
- * other classes are not reached. *found: how many small triggers joined the bank (none if `join` is false: then only counted). The
- * last trigger of each suspect is kept in job->after. */
+ * other classes are not reached. *found: how many small triggers joined the bank; if `join` is false none does, and those are
+ * counted that also work on more than ATTACK_REMOVED of the images. The last trigger of each suspect is kept in job->after. */
 enum status adversary_attack(struct job *job, const float *mask, const float *fill, bool join, bool thorough,
                              size_t *found, struct error *error);
 

@@ -6,6 +6,7 @@
 #include <jansson.h>
 
 #include "common/rng.h"
+#include "server/data/augment.h"
 #include "server/data/samples.h"
 #include "server/data/split.h"
 #include "server/evaluate/metrics.h"
@@ -31,7 +32,8 @@ enum job_stream {
     STREAM_FINETUNE,
     STREAM_BASELINE, /* of the methods to compare with */
     STREAM_HINTS,
-    STREAM_SIGNS /* of the second-order effects */
+    STREAM_SIGNS, /* of the second-order effects */
+    STREAM_VARIANTS
 };
 
 /* What the locked samples say, see locked.h. */
@@ -112,7 +114,8 @@ struct job {
     json_t *details; /* what a method wants said of itself in the report; NULL: nothing */
 
     /* 6 repair */
-    float *mask, *fill; /* (units) of the repaired network; mask: 0 pruned, else the gain */
+    float *mask, *fill;          /* (units) of the repaired network; mask: 0 pruned, else the gain */
+    struct augmentation natural; /* variants that it takes for the same thing (variants.h) */
 
     /* 7 evaluate */
     float *logits1; /* (samples, K) of the repaired network */

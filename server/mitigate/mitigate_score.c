@@ -3,9 +3,10 @@
  * The clean images are all but the locked ones, since masks are chosen among hundreds by what they cost there; the triggered ones are
  * of the score samples, on which no trigger was fitted.
  *
- * Most masks of a search are plainly worse than one that is known, and part of the images is enough to see it. So a mask is run
- * over a first block of images; if a mask on the front beats it there by more than chance explains, in a paired test image
- * by image, it is not run over the rest and its reward is estimated by the difference. */
+ * Most masks of a search are worse than one that is known, and part of the images is enough to see it. So a mask is run over block after
+ * block of images; if after one of them a mask on the front beats it, in a paired test image by image, it is not run over the
+ * rest and its reward is estimated by the difference. Estimates are on the front, too: what costs little on clean samples may be
+ * wanted later, but need not be known to the last digit before. */
 #include "server/mitigate/mitigate_score.h"
 
 #include <math.h>
@@ -15,64 +16,60 @@
 #include "server/mitigate/affordable.h"
 #include "server/mitigate/checkpoint.h"
 #include "server/mitigate/score_block.h"
+#include "server/mitigate/score_front.h"
 #include "server/nn/backend.h"
 
 enum {
-    FRONT_MAX = 48,
-    TRIGGERED_MAX = 2,       /* triggered images of an evaluation, in units of the clean ones */
-    EACH_MIN = 16,           /* images of each trigger, however many there are */
-    FIRST_CLEAN = 12,        /* the first block has a twelfth of the clean images, */
-    FIRST_TRIGGERED = 5,     /* and a fifth of the triggered ones */
-    FIRST_MIN = 16,          /* clean images; with fewer than four times as many there is one block only */
+    TRIGGERED_MAX = 2, /* triggered images of an evaluation, in units of the clean ones */
+    EACH_MIN = 16,     /* images of each trigger, however many there are */
+    FIRST_MIN = 16,    /* clean images of the first block; with fewer than four times as many there is one block only */
     AFFORDABLE_MIN = 64,     /* clean images, and as many triggered ones, of a network that is dear to run */
     PREFIX_BYTES = 128 << 20 /* for activations that masks share, a block */
 };
-/* Standard errors of the mean difference beyond which a mask counts as beaten. Most masks are near ties, and which of those is the better
- * hardly matters: with 2 instead, PPO ends with no better reward (three networks) for a third more work. */
-static const double BEATEN = 0.5;
+enum { FIRST, BLOCKS = 3 };
+/* Share of the clean images, and of the triggered ones, that a mask has been run over after each block. */
+static const double CLEAN_SHARES[BLOCKS] = {1.0 / 12.0, 1.0 / 3.0, 1.0}, TRIGGERED_SHARES[BLOCKS] = {0.2, 0.5, 1.0};
 
-enum { FIRST, REST, BLOCKS };
+/* Standard errors of the mean difference up to which a mask is a near tie, and not beaten, after the first block; later only one that is ahead
+ * goes on. Which of two near ties is the better hardly matters: with 2 instead, PPO ended with no better reward (three networks) for a
+ * third more work. */
+static const double NEAR_TIE = 0.5;
 
 struct score {
     struct job *job;
-    struct score_block blocks[BLOCKS]; /* REST may have no images */
-    float *mask;                       /* (units) */
-    void *record;                      /* what the checkpoint keeps of an evaluation */
+    struct score_block blocks[BLOCKS];
+    size_t block_count;
+    float *mask;                 /* (units) */
+    struct score_record *record; /* of the last evaluation */
     size_t evaluations;
-    struct score_entry front[FRONT_MAX];
-    float *front_kl[FRONT_MAX]; /* (images of the first block) as the ranking saw them */
-    size_t front_count;
+    struct score_front front;
+    struct score_front aside; /* while a rival searches: what was known before it */
+    bool rival;
 };
 
-static size_t first_count(const struct score *s) {
-    return s->blocks[FIRST].clean + s->blocks[FIRST].triggered;
+static size_t block_images(const struct score *s, size_t b) {
+    return s->blocks[b].clean + s->blocks[b].triggered;
 }
-
-static void entry_free(struct score *s, size_t i) {
-    mem_free(s->front[i].bits);
-    mem_free(s->front_kl[i]);
-}
-
-/* What is kept of an evaluation: whether it was beaten, its parts, and the first block's divergences behind them. */
-struct record {
-    uint64_t beaten;
-    struct score_parts parts;
-};
 
 static size_t record_size(const struct score *s) {
-    return sizeof(struct record) + first_count(s) * sizeof(float);
-}
-
-static float *record_kl(const struct score *s) {
-    return (float *)((char *)s->record + sizeof(struct record));
+    size_t images = 0;
+    for (size_t b = 0; b + 1 < s->block_count; b++) {
+        images += block_images(s, b);
+    }
+    return sizeof(struct score_record) + images * sizeof(float);
 }
 
 static void free_blocks(struct score *s) {
-    for (size_t b = 0; b < BLOCKS; b++) {
+    for (size_t b = 0; b < s->block_count; b++) {
         score_block_free(&s->blocks[b]);
     }
     mem_free(s->record);
     s->record = NULL;
+}
+
+static size_t part_of(size_t count, double share, size_t least) {
+    const size_t part = (size_t)ceil(share * (double)count);
+    return part > least ? part : least;
 }
 
 /* A large bank is put on a part of the samples each, so that an evaluation costs at most 1 + TRIGGERED_MAX runs of the samples. */
@@ -88,14 +85,17 @@ static enum status make_blocks(struct score *s, struct error *error) {
     const size_t share = bank > 0 ? (triggered + bank - 1) / bank : samples,
                  least = EACH_MIN < samples ? EACH_MIN : samples;
     const size_t each = share < least ? least : share < samples ? share : samples;
-    const bool split = all >= 4 * FIRST_MIN;
-    const size_t clean = !split ? all : all / FIRST_CLEAN > FIRST_MIN ? all / FIRST_CLEAN : FIRST_MIN;
-    const size_t of_each = split ? (each + FIRST_TRIGGERED - 1) / FIRST_TRIGGERED : each;
-    const struct score_range first = {0, clean, each, 0, of_each}, rest = {clean, all, each, of_each, each};
     free_blocks(s);
-    enum status status = score_block_make(job, &first, PREFIX_BYTES, &s->blocks[FIRST], error);
-    if (status == STATUS_OK && split) {
-        status = score_block_make(job, &rest, PREFIX_BYTES, &s->blocks[REST], error);
+    const size_t count = all >= 4 * FIRST_MIN ? BLOCKS : 1;
+    s->block_count = count;
+    struct score_range range = {.each = each};
+    enum status status = STATUS_OK;
+    for (size_t b = 0; b < count && status == STATUS_OK; b++) {
+        range.clean_first = range.clean_end;
+        range.each_first = range.each_end;
+        range.clean_end = b + 1 == count ? all : part_of(all, CLEAN_SHARES[b], FIRST_MIN);
+        range.each_end = b + 1 == count ? each : part_of(each, TRIGGERED_SHARES[b], 1);
+        status = score_block_make(job, &range, PREFIX_BYTES, &s->blocks[b], error);
     }
     if (status == STATUS_OK) {
         s->record = mem_calloc(record_size(s), 1);
@@ -124,49 +124,11 @@ void score_free(struct score *s) {
     if (s == NULL) {
         return;
     }
-    for (size_t i = 0; i < s->front_count; i++) {
-        entry_free(s, i);
-    }
+    score_front_clear(&s->front);
+    score_front_clear(&s->aside);
     free_blocks(s);
     mem_free(s->mask);
     mem_free(s);
-}
-
-/* Inserts into the front, which stays sorted by falling reward; dominated entries go. An allocation failure only loses an entry. */
-static void front_insert(struct score *s, const uint8_t *bits, const struct score_parts *parts, const float *kl) {
-    const size_t units = s->job->units->unit_count;
-    for (size_t i = 0; i < s->front_count; i++) {
-        if (s->front[i].parts.reward >= parts->reward && s->front[i].parts.clean_kl <= parts->clean_kl) {
-            return;
-        }
-    }
-    uint8_t *copy = mem_dup(bits, units);
-    float *kl_copy = mem_dup(kl, first_count(s) * sizeof *kl);
-    if (copy == NULL || kl_copy == NULL) {
-        mem_free(copy);
-        mem_free(kl_copy);
-        return;
-    }
-    size_t kept = 0, at = 0;
-    for (size_t i = 0; i < s->front_count; i++) {
-        if (s->front[i].parts.reward <= parts->reward && s->front[i].parts.clean_kl >= parts->clean_kl) {
-            entry_free(s, i);
-        } else {
-            s->front_kl[kept] = s->front_kl[i];
-            s->front[kept++] = s->front[i];
-        }
-    }
-    if (kept == FRONT_MAX) {
-        entry_free(s, --kept);
-    }
-    while (at < kept && s->front[at].parts.reward >= parts->reward) {
-        at++;
-    }
-    memmove(&s->front[at + 1], &s->front[at], (kept - at) * sizeof s->front[0]);
-    memmove(&s->front_kl[at + 1], &s->front_kl[at], (kept - at) * sizeof s->front_kl[0]);
-    s->front[at] = (struct score_entry){*parts, copy};
-    s->front_kl[at] = kl_copy;
-    s->front_count = kept + 1;
 }
 
 /* The mean of so many divergences; 0 of none. */
@@ -186,7 +148,7 @@ static double reward_of(const struct score *s, double clean_kl, double trigger_k
 static struct score_parts sum_up(const struct score *s) {
     double clean = 0.0, triggered = 0.0;
     size_t clean_count = 0, triggered_count = 0;
-    for (size_t b = 0; b < BLOCKS; b++) {
+    for (size_t b = 0; b < s->block_count; b++) {
         const struct score_block *block = &s->blocks[b];
         clean += mean_of(block->kl, block->clean) * (double)block->clean;
         clean_count += block->clean;
@@ -199,75 +161,119 @@ static struct score_parts sum_up(const struct score *s) {
     return parts;
 }
 
-/* Mean and squared standard error of a - b. */
-static void difference(const float *a, const float *b, size_t count, double *mean, double *error2) {
-    double sum = 0.0, squares = 0.0;
+/* Differences between two masks, image by image. */
+struct differences {
+    double count, sum, squares;
+};
+
+static void add_differences(struct differences *d, const float *a, const float *b, size_t count) {
     for (size_t i = 0; i < count; i++) {
-        const double d = (double)a[i] - (double)b[i];
-        sum += d;
-        squares += d * d;
+        const double x = (double)a[i] - (double)b[i];
+        d->sum += x;
+        d->squares += x * x;
     }
-    *mean = count > 0 ? sum / (double)count : 0.0;
-    *error2 = count > 1 ? (squares - sum * *mean) / ((double)count * (double)(count - 1)) : 0.0;
+    d->count += (double)count;
 }
 
-/* Whether a mask on the front is better than one with these divergences on the first block, in reward beyond chance and in clean
- * KL (of a network that is dear to run, in reward alone: cheap masks of low reward are then not looked at closely); the beaten one's parts
- * are then that mask's plus the differences. */
-static bool is_beaten(const struct score *s, const float *kl, struct score_parts *parts) {
-    const struct score_block *first = &s->blocks[FIRST];
+static double mean_difference(const struct differences *d) {
+    return d->count > 0.0 ? d->sum / d->count : 0.0;
+}
+
+/* Of the mean difference. */
+static double squared_error(const struct differences *d) {
+    return d->count > 1.0 ? (d->squares - d->sum * mean_difference(d)) / (d->count * (d->count - 1.0)) : 0.0;
+}
+
+/* What the mask of s->record, run over so many blocks, is expected to score: a known mask's parts plus the differences there.
+ * *margin: by how much it is worse than that one in reward, in standard errors. */
+static struct score_parts estimate(const struct score *s, const struct score_record *known, size_t blocks,
+                                   double *margin) {
     const double weight = s->job->parameters.trigger_weight;
-    const bool by_reward = is_dear(s->job->macs);
-    for (size_t i = 0; i < s->front_count; i++) {
-        double clean, clean_error2, triggered, triggered_error2;
-        difference(kl, s->front_kl[i], first->clean, &clean, &clean_error2);
-        difference(kl + first->clean, s->front_kl[i] + first->clean, first->triggered, &triggered, &triggered_error2);
-        const double worse = clean + weight * triggered;
-        if ((clean >= 0.0 || by_reward) && worse > 0.0 &&
-            worse > BEATEN * sqrt(clean_error2 + weight * weight * triggered_error2)) {
-            const struct score_parts *other = &s->front[i].parts;
-            *parts =
-                (struct score_parts){fmax(0.0, other->clean_kl + clean), fmax(0.0, other->trigger_kl + triggered), 0.0};
-            parts->reward = other->reward - worse;
+    struct differences clean = {0}, triggered = {0};
+    const float *kl = s->record->kl, *known_kl = known->kl;
+    for (size_t b = 0; b < blocks; b++) {
+        const struct score_block *block = &s->blocks[b];
+        add_differences(&clean, kl, known_kl, block->clean);
+        add_differences(&triggered, kl + block->clean, known_kl + block->clean, block->triggered);
+        kl += block_images(s, b);
+        known_kl += block_images(s, b);
+    }
+    const double worse = mean_difference(&clean) + weight * mean_difference(&triggered);
+    const double error = sqrt(squared_error(&clean) + weight * weight * squared_error(&triggered));
+    *margin = worse > 0.0 ? worse / fmax(error, 1e-12) : 0.0;
+    return (struct score_parts){fmax(0.0, known->parts.clean_kl + mean_difference(&clean)),
+                                fmax(0.0, known->parts.trigger_kl + mean_difference(&triggered)),
+                                known->parts.reward - worse};
+}
+
+/* Whether a mask on the front that was run as far is better in reward, beyond chance, than the one of s->record; then that gets its
+ * estimate. */
+static bool is_beaten(struct score *s, size_t blocks) {
+    for (size_t i = 0; i < s->front.count; i++) {
+        double margin;
+        if (s->front.records[i]->blocks < blocks) {
+            continue;
+        }
+        s->record->parts = estimate(s, s->front.records[i], blocks, &margin);
+        if (margin > (blocks == 1 ? NEAR_TIE : 0.0)) {
             return true;
         }
     }
     return false;
 }
 
-/* The first block, in the precision that this machine ranks in; then, unless it is beaten there, all in f32. */
-static enum status evaluate(struct score *s, const float *mask, const float *fill, bool may_stop, struct record *record,
-                            float *kl, struct error *error) {
-    struct score_block *first = &s->blocks[FIRST], *rest = &s->blocks[REST];
-    const bool ranks = may_stop && backend_ranks_in_bf16();
-    enum status status = score_block_run(first, mask, fill, ranks, error);
-    if (status != STATUS_OK) {
-        return status;
+/* How far a mask is run: over the first block alone; over the rest as well unless it is beaten; over all. */
+enum effort { GLANCE, UNTIL_BEATEN, THOROUGH };
+
+/* Whether the mask of s->record goes no further after so many blocks. */
+static bool stops(struct score *s, size_t blocks, enum effort effort) {
+    double margin;
+    if (effort == THOROUGH || blocks == s->block_count || s->front.count == 0) {
+        return false;
     }
-    memcpy(kl, first->kl, first_count(s) * sizeof *kl);
-    record->beaten = may_stop && rest->clean > 0 && is_beaten(s, kl, &record->parts);
-    if (record->beaten) {
-        return STATUS_OK;
+    if (effort == GLANCE) {
+        s->record->parts = estimate(s, s->front.records[0], blocks, &margin);
+        return true;
     }
-    status = ranks ? score_block_run(first, mask, fill, false, error) : STATUS_OK;
-    if (status == STATUS_OK && rest->clean > 0) {
-        status = score_block_run(rest, mask, fill, false, error);
+    return is_beaten(s, blocks);
+}
+
+/* Into s->record. The first block is run in the precision that this machine ranks in, and again if it comes to a sum. */
+static enum status evaluate(struct score *s, const float *mask, const float *fill, enum effort effort,
+                            struct error *error) {
+    const bool ranks = effort != THOROUGH && backend_ranks_in_bf16();
+    enum status status = STATUS_OK;
+    float *kl = s->record->kl;
+    for (size_t b = 0; b < s->block_count; b++) {
+        status = score_block_run(&s->blocks[b], mask, fill, ranks && b == FIRST, error);
+        if (status != STATUS_OK) {
+            return status;
+        }
+        if (b + 1 < s->block_count) {
+            memcpy(kl, s->blocks[b].kl, block_images(s, b) * sizeof *kl);
+            kl += block_images(s, b);
+        }
+        s->record->blocks = b + 1;
+        if (stops(s, b + 1, effort)) {
+            return STATUS_OK;
+        }
     }
+    status = ranks ? score_block_run(&s->blocks[FIRST], mask, fill, false, error) : STATUS_OK;
     if (status == STATUS_OK) {
-        record->parts = sum_up(s);
+        s->record->parts = sum_up(s);
     }
     return status;
 }
 
 /* evaluate() by way of the checkpoint; the outcome is in s->record. */
-static enum status recall_or_evaluate(struct score *s, const float *mask, const float *fill, bool may_stop,
+static enum status recall_or_evaluate(struct score *s, const float *mask, const float *fill, enum effort effort,
                                       struct error *error) {
     struct checkpoint *checkpoint = s->job->checkpoint;
     char key[DIGEST_HEX_SIZE];
     if (checkpoint == NULL) {
-        return evaluate(s, mask, fill, may_stop, s->record, record_kl(s), error);
+        return evaluate(s, mask, fill, effort, error);
     }
-    const size_t what[] = {s->job->exposure->bank_count, may_stop};
+    const size_t what[] = {s->job->exposure->bank_count, effort, s->rival};
     enum status status = job_key(s->job, what, sizeof what, mask, fill, key, error);
     if (status != STATUS_OK) {
         return status;
@@ -275,7 +281,7 @@ static enum status recall_or_evaluate(struct score *s, const float *mask, const 
     if (checkpoint_recall(checkpoint, CHECKPOINT_SCORE, key, s->record, record_size(s))) {
         return STATUS_OK;
     }
-    status = evaluate(s, mask, fill, may_stop, s->record, record_kl(s), error);
+    status = evaluate(s, mask, fill, effort, error);
     if (status == STATUS_OK) {
         checkpoint_keep(checkpoint, CHECKPOINT_SCORE, key, s->record, record_size(s));
     }
@@ -284,43 +290,63 @@ static enum status recall_or_evaluate(struct score *s, const float *mask, const 
 
 enum status score_repaired(struct score *s, const float *mask, const float *fill, struct score_parts *parts,
                            struct error *error) {
-    const enum status status = recall_or_evaluate(s, mask, fill, false, error);
+    const enum status status = recall_or_evaluate(s, mask, fill, THOROUGH, error);
     if (status == STATUS_OK) {
-        *parts = ((const struct record *)s->record)->parts;
+        *parts = s->record->parts;
+    }
+    return status;
+}
+
+static enum status score_bits(struct score *s, const uint8_t *bits, enum effort effort, struct score_parts *parts,
+                              struct error *error) {
+    job_mask_from_bits(s->job->units->unit_count, bits, s->mask);
+    const enum status status = recall_or_evaluate(s, s->mask, s->job->stats0->mean, effort, error);
+    if (status == STATUS_OK) {
+        *parts = s->record->parts;
+        s->evaluations++;
+        /* An estimate is never the best of the front, so that the best is known. */
+        if (s->record->blocks == s->block_count || parts->reward < s->front.entries[0].parts.reward) {
+            score_front_insert(&s->front, bits, s->job->units->unit_count, s->record, record_size(s));
+        }
     }
     return status;
 }
 
 enum status score_mask(struct score *s, const uint8_t *bits, struct score_parts *parts, struct error *error) {
-    job_mask_from_bits(s->job->units->unit_count, bits, s->mask);
-    const enum status status = recall_or_evaluate(s, s->mask, s->job->stats0->mean, true, error);
-    if (status == STATUS_OK) {
-        const struct record *record = s->record;
-        *parts = record->parts;
-        s->evaluations++;
-        if (!record->beaten) {
-            front_insert(s, bits, parts, record_kl(s));
-        }
+    return score_bits(s, bits, UNTIL_BEATEN, parts, error);
+}
+
+enum status score_glance(struct score *s, const uint8_t *bits, struct score_parts *parts, struct error *error) {
+    return score_bits(s, bits, GLANCE, parts, error);
+}
+
+void score_rival_begin(struct score *s) {
+    s->aside = s->front;
+    s->front = (struct score_front){.count = 0};
+    s->rival = true;
+}
+
+void score_rival_end(struct score *s) {
+    struct score_front rival = s->front;
+    s->front = s->aside;
+    s->aside = (struct score_front){.count = 0};
+    s->rival = false;
+    for (size_t i = 0; i < rival.count; i++) {
+        score_front_insert(&s->front, rival.entries[i].bits, s->job->units->unit_count, rival.records[i],
+                           record_size(s));
     }
-    return status;
+    score_front_clear(&rival);
 }
 
 enum status score_refresh(struct score *s, struct error *error) {
+    struct score_front old = s->front;
+    s->front = (struct score_front){.count = 0};
     enum status status = make_blocks(s, error);
-    struct score_entry old[FRONT_MAX];
-    const size_t count = s->front_count;
-    memcpy(old, s->front, count * sizeof old[0]);
-    for (size_t i = 0; i < count; i++) {
-        mem_free(s->front_kl[i]);
-    }
-    s->front_count = 0;
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < old.count && status == STATUS_OK; i++) {
         struct score_parts parts;
-        if (status == STATUS_OK) {
-            status = score_mask(s, old[i].bits, &parts, error);
-        }
-        mem_free(old[i].bits);
+        status = score_mask(s, old.entries[i].bits, &parts, error);
     }
+    score_front_clear(&old);
     return status;
 }
 
@@ -329,6 +355,6 @@ size_t score_evaluations(const struct score *s) {
 }
 
 size_t score_front(const struct score *s, const struct score_entry **entries) {
-    *entries = s->front;
-    return s->front_count;
+    *entries = s->front.entries;
+    return s->front.count;
 }

@@ -26,10 +26,16 @@ enum status score_refresh(struct score *score, struct error *error);
 /* One evaluation: bits (units), 1 = pruned. A mask that another one on the front clearly beats on a first part of the images (in bf16, where
  * this machine ranks in it) gets an estimate below that one's reward; every other one, and so the best, is scored on all in f32. */
 enum status score_mask(struct score *score, const uint8_t *bits, struct score_parts *parts, struct error *error);
+/* One evaluation, of the first part of the images alone: what the mask would score, judged by how it compares there with the best known. */
+enum status score_glance(struct score *score, const uint8_t *bits, struct score_parts *parts, struct error *error);
 /* As score_mask() for a network that is also retuned: mask and fill (units). No evaluation of the search, no entry of the front. */
 enum status score_repaired(struct score *score, const float *mask, const float *fill, struct score_parts *parts,
                            struct error *error);
 size_t score_evaluations(const struct score *score);
+/* Between the two, masks are compared only with each other, as if none had been scored before: what another search found must neither
+ * cut short nor flatter the one that it is compared with. At the end the fronts are joined. */
+void score_rival_begin(struct score *score);
+void score_rival_end(struct score *score);
 
 struct score_entry {
     struct score_parts parts;

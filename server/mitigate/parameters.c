@@ -14,7 +14,7 @@ static const char *const policy_starts[] = {[POLICY_BUILTIN] = "builtin", [POLIC
 static const struct parameter rows[] = {
     PARAMETER(max_accuracy_drop, PARAMETER_REAL, 0.02, 0.0, 1.0,
               "Largest loss of clean accuracy that is accepted, as a fraction."),
-    PARAMETER(trigger_weight, PARAMETER_REAL, 1.0, 0.0, 100.0,
+    PARAMETER(trigger_weight, PARAMETER_REAL, 0.5, 0.0, 100.0,
               "Weight of behaviour under the found triggers against behaviour on clean samples in the reward."),
     PARAMETER(anomaly_threshold, PARAMETER_REAL, 2.0, 0.5, 100.0, "Anomaly index from which a class is suspected."),
     PARAMETER(expose_steps, PARAMETER_INTEGER, 6, 1, 1000,

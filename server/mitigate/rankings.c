@@ -94,41 +94,55 @@ static void sign_loss(void *user, size_t first, size_t n, const float *logits, f
     }
 }
 
-static enum status mask_gradient(struct probe_run *run, const float *mask,
-                                 void (*loss)(void *user, size_t first, size_t n, const float *logits, float *dlogits),
-                                 float *gradient, struct error *error) {
+typedef void loss_function(void *user, size_t first, size_t n, const float *logits, float *dlogits);
+
+static struct engine_run gradient_run(struct probe_run *run, const float *mask, loss_function *loss, float *gradient) {
     const struct job *job = run->job;
-    const struct engine_run engine_run_ = {.count = run->count,
-                                           .user = run,
-                                           .fill_input = fill_input,
-                                           .mask = mask,
-                                           .fill = job->stats0->mean,
-                                           .loss = loss,
-                                           .mask_grad = gradient,
-                                           .cancel = job_cancel(job)};
-    return engine_run(job->backward, &engine_run_, error);
+    return (struct engine_run){.count = run->count,
+                               .user = run,
+                               .fill_input = fill_input,
+                               .mask = mask,
+                               .fill = job->stats0->mean,
+                               .loss = loss,
+                               .mask_grad = gradient,
+                               .cancel = job_cancel(job)};
+}
+
+static enum status mask_gradient(struct probe_run *run, const float *mask, loss_function *loss, float *gradient,
+                                 struct error *error) {
+    const struct engine_run engine_run_ = gradient_run(run, mask, loss, gradient);
+    return engine_run(run->job->backward, &engine_run_, error);
+}
+
+static void add(size_t count, float weight, const float *from, float *to) {
+    for (size_t i = 0; i < count; i++) {
+        to[i] += weight * from[i];
+    }
 }
 
 /* effect[u] += weight * dL/dm_u */
-static enum status add_taylor(struct probe_run *run, const float *mask, bool clean, float weight, float *gradient,
-                              float *effect, struct error *error) {
-    const struct job *job = run->job;
-    const enum status status = mask_gradient(run, mask, clean ? label_loss : kl_loss, gradient, error);
-    for (size_t u = 0; status == STATUS_OK && u < job->units->unit_count; u++) {
-        effect[u] += weight * gradient[u];
+static enum status add_taylor(struct probe_run *run, const float *mask, loss_function *loss, float weight,
+                              float *gradient, float *effect, struct error *error) {
+    const enum status status = mask_gradient(run, mask, loss, gradient, error);
+    if (status == STATUS_OK) {
+        add(run->job->units->unit_count, weight, gradient, effect);
     }
     return status;
 }
 
-static enum status add_change(struct probe_run *run, const float *mask, float weight, float *change,
-                              struct error *error) {
+/* What a trigger does, weighted: the gradient of the loss under it, and how far it moves the units' means, in their deviations. */
+static enum status add_trigger_effects(struct probe_run *run, const float *mask, float weight, float *gradient,
+                                       struct unit_effects *effects, struct error *error) {
     const struct job *job = run->job;
+    const struct engine_run engine_run_ = gradient_run(run, mask, kl_loss, gradient);
     struct unit_stats *stats = NULL;
-    const enum status status = unit_stats_collect(job->forward, job->units, run->count, NULL, fill_input, run, mask,
-                                                  job->stats0->mean, NULL, job_cancel(job), &stats, error);
-    for (size_t u = 0; status == STATUS_OK && u < job->units->unit_count; u++) {
-        const float deviation = job->stats0->deviation[u] + 1e-6F;
-        change[u] += weight * fabsf(stats->mean[u] - job->stats0->mean[u]) / deviation;
+    const enum status status = unit_stats_collect(job->backward, job->units, &engine_run_, &stats, error);
+    if (status == STATUS_OK) {
+        add(job->units->unit_count, weight, gradient, effects->taylor_trigger);
+        for (size_t u = 0; u < job->units->unit_count; u++) {
+            const float deviation = job->stats0->deviation[u] + 1e-6F;
+            effects->change[u] += weight * fabsf(stats->mean[u] - job->stats0->mean[u]) / deviation;
+        }
     }
     unit_stats_free(stats);
     return status;
@@ -139,16 +153,13 @@ static enum status measure(struct job *job, const float *mask, struct unit_effec
     const struct exposure *exposure = job->exposure;
     struct probe_run run = {.job = job};
     run.count = run_length(job);
-    enum status status = add_taylor(&run, mask, true, 1.0F, gradient, effects->taylor_clean, error);
+    enum status status = add_taylor(&run, mask, label_loss, 1.0F, gradient, effects->taylor_clean, error);
     run.count = share_of(job, EFFECT_TRIGGERS);
     for (size_t w = 0; w < exposure->bank_count && status == STATUS_OK; w++) {
         const float weight = 1.0F / (float)exposure->bank_count;
         run.trigger = exposure->bank[w];
         run.first = exposure->bank_count > EFFECT_TRIGGERS ? w * run.count : 0;
-        status = add_taylor(&run, mask, false, weight, gradient, effects->taylor_trigger, error);
-        if (status == STATUS_OK) {
-            status = add_change(&run, mask, weight, effects->change, error);
-        }
+        status = add_trigger_effects(&run, mask, weight, gradient, effects, error);
     }
     return status;
 }
@@ -206,7 +217,7 @@ static enum status add_triggers(struct job *job, const float *mask, float *gradi
     enum status status = STATUS_OK;
     for (size_t w = 0; w < bank && status == STATUS_OK; w++) {
         struct probe_run run = {.job = job, .trigger = job->exposure->bank[w], .first = w * share, .count = share};
-        status = add_taylor(&run, mask, false, weight, gradient, first, error);
+        status = add_taylor(&run, mask, kl_loss, weight, gradient, first, error);
     }
     return status;
 }

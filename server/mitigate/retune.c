@@ -98,7 +98,7 @@ static enum status vary_picked(struct tuner *t, struct error *error) {
     const struct job *job = t->job;
     const struct image_range *shape = &job->range;
     for (size_t i = 0; i < t->tuning.clean; i++) {
-        augment_image(shape->channels, shape->height, shape->width, &t->rng,
+        augment_image(t->tuning.options->variants, shape->channels, shape->height, shape->width, &t->rng,
                       job->build_images + t->tuning.picked[i] * job->image_floats,
                       t->tuning.inputs + i * job->image_floats);
     }
@@ -111,11 +111,15 @@ static enum status vary_picked(struct tuner *t, struct error *error) {
     return status;
 }
 
+static bool has_variants(const struct retune_options *options) {
+    return options->variants.moved || options->variants.mirrored;
+}
+
 static enum status step(struct tuner *t, const float *mask, const float *fill, struct error *error) {
     const struct job *job = t->job;
     pick(t);
     enum status status = STATUS_OK;
-    if (!t->tuning.options->variants) {
+    if (!has_variants(t->tuning.options)) {
         copy_picked(t);
     } else if ((status = vary_picked(t, error)) != STATUS_OK) {
         return status;
@@ -187,9 +191,14 @@ static enum status tune(struct tuner *t, const float *mask, const float *fill, s
     struct checkpoint *checkpoint = t->job->checkpoint;
     const size_t bytes = t->job->units->unit_count * sizeof *mask;
     const struct {
-        uint64_t steps, stream, bank_count, variants;
+        uint64_t steps, stream, bank_count, moved, mirrored;
         double clean_weight;
-    } what = {steps, options->stream, t->job->exposure->bank_count, options->variants, options->clean_weight};
+    } what = {steps,
+              options->stream,
+              t->job->exposure->bank_count,
+              options->variants.moved,
+              options->variants.mirrored,
+              options->clean_weight};
     char key[DIGEST_HEX_SIZE];
     enum status status = job_key(t->job, &what, sizeof what, mask, fill, key, error);
     if (status != STATUS_OK) {
@@ -225,13 +234,13 @@ enum status retune(struct job *job, float *mask, const float *fill, const struct
         status = score_repaired(job->score, t.gains, fill, &after, error);
     }
     if (status == STATUS_OK) {
-        const bool cleaner = after.clean_kl < before.clean_kl || !options->variants;
+        const bool cleaner = after.clean_kl < before.clean_kl || !options->cleaner;
         const bool kept = cleaner && loss_of(job, &after, clean_weight) < loss_of(job, &before, clean_weight);
         if (kept) {
             memcpy(mask, t.gains, job->units->unit_count * sizeof *mask);
         }
         job_trace(job, json_pack("{s:s, s:f, s:b, s:f, s:f, s:f, s:f, s:b}", "event", "retune", "clean_weight",
-                                 clean_weight, "variants", (int)options->variants, "reward_before", before.reward,
+                                 clean_weight, "variants", (int)has_variants(options), "reward_before", before.reward,
                                  "reward_after", after.reward, "clean_kl_before", before.clean_kl, "clean_kl_after",
                                  after.clean_kl, "kept", (int)kept));
     }

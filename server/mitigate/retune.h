@@ -14,16 +14,16 @@
 struct retune_options {
     size_t steps;
     double clean_weight;
-    /* Clean samples are moved and mirrored at random (augment.h), and the network as it came says what is right for each variant. Gains that
-     * are fitted to variants flatter themselves less on the samples; classes that a place or a side makes are better off without. */
-    bool variants;
+    /* Clean samples are varied in these ways (augment.h), and the network as it came says what is right for each variant. */
+    struct augmentation variants;
+    bool cleaner;    /* not kept unless it costs less on clean samples, too */
     uint64_t stream; /* of the job's generator for retuning */
 };
 
 /* options->steps of Adam on the entries of mask (units) that are not 0: on batches of clean and triggered build samples the loss is that of the
  * reward, clean_weight KL(p0(x) || p(x)) + lambda KL(p0(x) || p(w(x))), clean_weight 1 where the reward itself is meant. Gains stay
- * within [0.2, 2]. With an empty bank only the first term. The result is kept if this loss is smaller on the score samples, and
- * with variants its first term, too; else mask is left as it was. */
+ * within [0.2, 2]. With an empty bank only the first term. The result is kept if this loss is smaller on the score samples; else mask
+ * is left as it was. */
 enum status retune(struct job *job, float *mask, const float *fill, const struct retune_options *options,
                    struct error *error);
 

@@ -12,8 +12,9 @@ enum status stage_baseline(struct job *job, struct error *error) {
     if (job->logits0 == NULL || job->p0 == NULL || job->build_predicted == NULL) {
         return error_no_memory(error, "the baseline's logits");
     }
-    enum status status = unit_stats_collect(job->forward, job->units, count, job->images, NULL, NULL, NULL, NULL,
-                                            job->logits0, job_cancel(job), &job->stats0, error);
+    const struct engine_run run = {
+        .count = count, .input = job->images, .logits = job->logits0, .cancel = job_cancel(job)};
+    enum status status = unit_stats_collect(job->forward, job->units, &run, &job->stats0, error);
     if (status != STATUS_OK) {
         return status;
     }

@@ -9,12 +9,13 @@
 #include "server/mitigate/mitigate_score.h"
 #include "server/mitigate/repair.h"
 #include "server/mitigate/retune.h"
+#include "server/mitigate/variants.h"
 #include "server/nn/loss.h"
 
 enum { ROUNDS = 3, SPARING_STREAM = 50 };
-/* Nats a clean sample, and share of the accuracy budget: a repair that costs more of both is retuned once more, with this much more weight
- * on clean samples. So is one that costs very many nats: on samples that it was fitted to, the accuracy flatters. */
-static const double DEAR_KL = 0.05, DEAR_SHARE = 0.5, VERY_DEAR_KL = 0.125, SPARING_WEIGHT = 3.0;
+/* Nats a clean sample, and share of the accuracy budget: a repair that costs more of both is retuned once more, with this weight
+ * of clean samples (by default three times that of triggered ones). So is one that costs very many nats: on samples that it was fitted to, the accuracy flatters. */
+static const double DEAR_KL = 0.05, DEAR_SHARE = 0.5, VERY_DEAR_KL = 0.125, SPARING_WEIGHT = 1.5;
 
 /* What a repair costs on the build and score samples: mean KL(p0 || p), and the share of samples it classifies right no more. */
 struct cost {
@@ -66,8 +67,13 @@ static enum status refit_fill(struct job *job, struct error *error) {
     struct cost before = {0}, after = {0};
     enum status status = clean_cost(job, job->mask, job->fill, &before, error);
     if (status == STATUS_OK) {
-        status = unit_stats_collect(job->forward, job->units, job->build_and_score_count, NULL, fetch_build_and_score,
-                                    job, job->mask, job->fill, NULL, job_cancel(job), &stats, error);
+        const struct engine_run run = {.count = job->build_and_score_count,
+                                       .user = job,
+                                       .fill_input = fetch_build_and_score,
+                                       .mask = job->mask,
+                                       .fill = job->fill,
+                                       .cancel = job_cancel(job)};
+        status = unit_stats_collect(job->forward, job->units, &run, &stats, error);
     }
     if (status == STATUS_OK) {
         status = clean_cost(job, job->mask, stats->mean, &after, error);
@@ -88,7 +94,8 @@ static enum status retune_rounds(struct job *job, size_t rounds, struct error *e
     const size_t steps = (size_t)job->parameters.retune_steps;
     enum status status = STATUS_OK;
     for (size_t round = 0; round < rounds && steps > 0 && status == STATUS_OK; round++) {
-        const struct retune_options options = {.steps = steps, .clean_weight = 1.0, .stream = round};
+        const struct retune_options options = {
+            .steps = steps, .clean_weight = 1.0, .variants = job->natural, .stream = round};
         size_t found = 0;
         job_progress(job, round, rounds, "retuning the kept units");
         status = retune(job, job->mask, job->fill, &options, error);
@@ -114,11 +121,18 @@ static enum status is_dear(struct job *job, bool *dear, struct error *error) {
 }
 
 /* Where many units had to go and accuracy went with them, it is worth more than the last bit of recovery. If it is still dear then, the
- * samples have given what they can, and variants of them are next. */
+ * samples have given what they can, and variants of all kinds are next, natural or not. */
 static enum status retune_sparingly(struct job *job, struct error *error) {
     const struct retune_options rounds[] = {
-        {(size_t)job->parameters.retune_steps, SPARING_WEIGHT, false, SPARING_STREAM},
-        {(size_t)job->parameters.retune_steps, SPARING_WEIGHT, true, SPARING_STREAM + 1},
+        {.steps = (size_t)job->parameters.retune_steps,
+         .clean_weight = SPARING_WEIGHT,
+         .variants = job->natural,
+         .stream = SPARING_STREAM},
+        {.steps = (size_t)job->parameters.retune_steps,
+         .clean_weight = SPARING_WEIGHT,
+         .variants = {.moved = true, .mirrored = true},
+         .cleaner = true,
+         .stream = SPARING_STREAM + 1},
     };
     enum status status = STATUS_OK;
     for (size_t i = 0; i < sizeof rounds / sizeof rounds[0] && rounds[i].steps > 0 && status == STATUS_OK; i++) {
@@ -155,6 +169,9 @@ enum status stage_repair(struct job *job, struct error *error) {
     }
     const size_t rounds =
         job->parameters.adversary_rounds > 0 ? ROUNDS : 1; /* the adversary looks between two rounds */
-    const enum status status = repair_mask(job, job->best, rounds, error);
+    enum status status = job->exposure->bank_count > 0 ? variants_measure(job, error) : STATUS_OK;
+    if (status == STATUS_OK) {
+        status = repair_mask(job, job->best, rounds, error);
+    }
     return status == STATUS_OK ? finetune_repaired(job, error) : status;
 }

@@ -49,11 +49,12 @@ static double clean_kl_of(const struct score_entry *front, size_t count, const u
 
 /* The repaired network is retuned again with more and more weight on clean samples. *inside: it now keeps the budget. */
 static enum status retune_for_accuracy(struct job *job, bool *inside, struct error *error) {
-    static const double clean_weights[] = {4.0, 16.0};
+    static const double clean_weights[] = {2.0, 8.0};
     const size_t steps = (size_t)job->parameters.retune_steps;
     enum status status = STATUS_OK;
     for (size_t i = 0; i < sizeof clean_weights / sizeof clean_weights[0] && steps > 0 && !*inside; i++) {
-        const struct retune_options options = {.steps = steps, .clean_weight = clean_weights[i], .stream = 100 + i};
+        const struct retune_options options = {
+            .steps = steps, .clean_weight = clean_weights[i], .variants = job->natural, .stream = 100 + i};
         status = retune(job, job->mask, job->fill, &options, error);
         if (status == STATUS_OK) {
             status = run_repaired(job, error);
@@ -81,8 +82,13 @@ static enum status try_front(struct job *job, bool *inside, struct error *error)
         tries++;
         bar = CHEAPER * front[i].parts.clean_kl;
         memcpy(job->best, front[i].bits, units);
-        job->reward_best = front[i].parts.reward;
-        status = repair_mask(job, job->best, 1, error);
+        job_mask_from_bits(units, job->best, job->mask);
+        struct score_parts parts; /* what the front says may be an estimate */
+        status = score_repaired(job->score, job->mask, job->stats0->mean, &parts, error);
+        if (status == STATUS_OK) {
+            job->reward_best = parts.reward;
+            status = repair_mask(job, job->best, 1, error);
+        }
         if (status == STATUS_OK) {
             status = run_repaired(job, error);
         }
@@ -131,9 +137,6 @@ static enum status give_up(struct job *job, struct error *error) {
     return run_repaired(job, error);
 }
 
-/* Attack success that counts as removed. */
-static const double REMOVED = 0.1;
-
 static enum verdict judge(const struct job *job, bool broken, size_t small, const struct locked_figures *locked) {
     if (job->exposure->bank_count == 0 || job->exposure->hardening) {
         return VERDICT_NO_BACKDOOR_FOUND;
@@ -141,7 +144,7 @@ static enum verdict judge(const struct job *job, bool broken, size_t small, cons
     if (broken) {
         return VERDICT_FAILED_BUDGET;
     }
-    const bool obeyed = metrics_wilson(locked->obeyed, locked->triggered).low > REMOVED;
+    const bool obeyed = metrics_wilson(locked->obeyed, locked->triggered).low > ATTACK_REMOVED;
     return small > 0 || (obeyed && locked->triggered > 0) ? VERDICT_REDUCED : VERDICT_REMOVED;
 }
 

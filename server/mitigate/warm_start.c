@@ -61,7 +61,7 @@ struct search_state {
     struct ranked *ranked; /* (units) */
 };
 
-/* Scores the prefixes of one ranking on top of the base mask. */
+/* Looks at the prefixes of one ranking on top of the base mask and scores the best. */
 static enum status try_ranking(struct search_state *s, const struct unit_effects *effects, enum ranking ranking,
                                struct error *error) {
     const struct job *job = s->job;
@@ -75,7 +75,7 @@ static enum status try_ranking(struct search_state *s, const struct unit_effects
     }
     qsort(s->ranked, left, sizeof *s->ranked, by_falling_key);
     double ranking_best = -INFINITY;
-    size_t worse = 0;
+    size_t worse = 0, most = 0;
     for (size_t k = 0; k < PREFIXES && worse < PATIENCE; k += stride) {
         if (prefixes[k] > left || (double)prefixes[k] > PREFIX_SHARE_MAX * (double)units) {
             break;
@@ -85,18 +85,28 @@ static enum status try_ranking(struct search_state *s, const struct unit_effects
             s->trial[s->ranked[i].unit] = 1;
         }
         struct score_parts parts;
-        const enum status status = score_mask(job->score, s->trial, &parts, error);
+        const enum status status = score_glance(job->score, s->trial, &parts, error);
         if (status != STATUS_OK) {
             return status;
         }
-        worse = parts.reward > ranking_best ? 0 : worse + 1;
-        ranking_best = fmax(ranking_best, parts.reward);
-        if (parts.reward > s->best_parts.reward) {
-            s->best_parts = parts;
-            memcpy(s->best, s->trial, units);
+        worse++;
+        if (parts.reward > ranking_best) {
+            ranking_best = parts.reward;
+            most = prefixes[k];
+            worse = 0;
         }
     }
-    return STATUS_OK;
+    memcpy(s->trial, s->base, units);
+    for (size_t i = 0; i < most; i++) {
+        s->trial[s->ranked[i].unit] = 1;
+    }
+    struct score_parts parts;
+    const enum status status = score_mask(job->score, s->trial, &parts, error);
+    if (status == STATUS_OK && parts.reward > s->best_parts.reward) {
+        s->best_parts = parts;
+        memcpy(s->best, s->trial, units);
+    }
+    return status;
 }
 
 /* Rounds of all rankings from the best mask so far, until a round brings nothing. */
@@ -182,6 +192,7 @@ enum status random_search(struct job *job, uint8_t *best, size_t evaluations, do
     if (trial == NULL) {
         return error_no_memory(error, "the random search");
     }
+    score_rival_begin(job->score);
     enum status status = score_mask(job->score, best, &best_parts, error);
     for (size_t i = 1; i < evaluations && status == STATUS_OK; i++) {
         memcpy(trial, best, units);
@@ -193,6 +204,7 @@ enum status random_search(struct job *job, uint8_t *best, size_t evaluations, do
         }
         job_progress(job, 70 + 30 * i / evaluations, 100, "random search for comparison");
     }
+    score_rival_end(job->score);
     mem_free(trial);
     if (status == STATUS_OK) {
         *reward = best_parts.reward;

@@ -9,9 +9,8 @@
 struct collector {
     const struct unit_map *map;
     size_t chunk;
-    double *sums; /* (chunks, 2, units): of x and of x * x; doubles keep the variance honest */
-    void (*fill_input)(void *user, size_t first, size_t n, float *x);
-    void *user;
+    double *sums;                 /* (chunks, 2, units): of x and of x * x; doubles keep the variance honest */
+    const struct engine_run *run; /* the caller's */
 };
 
 /* Sum and sum of squares of one plane, clamped. Four partial sums let the compiler keep them in registers. */
@@ -52,7 +51,12 @@ static void collect(void *user, size_t mask_layer, size_t first, size_t n, const
 
 static void fill_input(void *user, size_t first, size_t n, float *x) {
     const struct collector *collector = user;
-    collector->fill_input(collector->user, first, n, x);
+    collector->run->fill_input(collector->run->user, first, n, x);
+}
+
+static void take_loss(void *user, size_t first, size_t n, const float *logits, float *dlogits) {
+    const struct collector *collector = user;
+    collector->run->loss(collector->run->user, first, n, logits, dlogits);
 }
 
 static void finish(const struct collector *collector, size_t chunks, size_t count, struct unit_stats *stats) {
@@ -70,14 +74,12 @@ static void finish(const struct collector *collector, size_t chunks, size_t coun
     }
 }
 
-enum status unit_stats_collect(struct engine *engine, const struct unit_map *map, size_t count, const float *input,
-                               void (*fill)(void *user, size_t first, size_t n, float *x), void *user,
-                               const float *mask, const float *fill_values, float *logits, const atomic_bool *cancel,
+enum status unit_stats_collect(struct engine *engine, const struct unit_map *map, const struct engine_run *run,
                                struct unit_stats **out, struct error *error) {
     enum status status = STATUS_OK;
     struct unit_stats *stats = NULL;
-    struct collector collector = {.map = map, .chunk = engine_chunk(engine), .fill_input = fill, .user = user};
-    size_t chunks = (count + collector.chunk - 1) / collector.chunk;
+    struct collector collector = {.map = map, .chunk = engine_chunk(engine), .run = run};
+    const size_t count = run->count, chunks = (count + collector.chunk - 1) / collector.chunk;
     if (count == 0) {
         return error_set(error, STATUS_INVALID, NULL,
                          "failed to collect unit statistics: got no samples, expected at least one");
@@ -94,16 +96,12 @@ enum status unit_stats_collect(struct engine *engine, const struct unit_map *map
         status = error_no_memory(error, "unit statistics");
         goto done;
     }
-    struct engine_run run = {.count = count,
-                             .user = &collector,
-                             .input = input,
-                             .fill_input = input == NULL ? fill_input : NULL,
-                             .mask = mask,
-                             .fill = fill_values,
-                             .tap = collect,
-                             .logits = logits,
-                             .cancel = cancel};
-    status = engine_run(engine, &run, error);
+    struct engine_run tapped = *run;
+    tapped.user = &collector;
+    tapped.tap = collect;
+    tapped.fill_input = run->fill_input != NULL ? fill_input : NULL;
+    tapped.loss = run->loss != NULL ? take_loss : NULL;
+    status = engine_run(engine, &tapped, error);
     if (status != STATUS_OK) {
         goto done;
     }

@@ -2,7 +2,6 @@
 #ifndef ONP_SERVER_PRUNE_UNIT_STATS_H
 #define ONP_SERVER_PRUNE_UNIT_STATS_H
 
-#include <stdatomic.h>
 #include <stddef.h>
 
 #include "common/error.h"
@@ -14,11 +13,9 @@ struct unit_stats {
     float *deviation; /* (units) of the same */
 };
 
-/* Runs `engine` (over the masked network of `map`) forward on `count` inputs, given as in engine_run: input (count, C, H, W), or NULL
- * with fill and user. mask and fill_values as mask and fill in engine_run, NULL for none. logits (count, K) or NULL. */
-enum status unit_stats_collect(struct engine *engine, const struct unit_map *map, size_t count, const float *input,
-                               void (*fill)(void *user, size_t first, size_t n, float *x), void *user,
-                               const float *mask, const float *fill_values, float *logits, const atomic_bool *cancel,
+/* Runs `engine` (over the masked network of `map`) as `run` says, forward or, with its loss, backward as well, and collects on the way.
+ * run->tap must be NULL; input_grad and batch_stats are not for this. */
+enum status unit_stats_collect(struct engine *engine, const struct unit_map *map, const struct engine_run *run,
                                struct unit_stats **out, struct error *error);
 void unit_stats_free(struct unit_stats *stats);
 

@@ -4,6 +4,7 @@
 #include "server/data/augment.h"
 #include "tests/support/cm.h"
 
+static const struct augmentation both_kinds = {true, true};
 enum { CHANNELS = 2, HEIGHT = 16, WIDTH = 9, PLANE = HEIGHT * WIDTH };
 
 static int inside(int at, int size) {
@@ -45,7 +46,7 @@ static void test_every_variant(void **state) {
     }
     for (size_t draw = 0; draw < DRAWS; draw++) {
         size_t v = 0;
-        augment_image(CHANNELS, HEIGHT, WIDTH, &rng, image, out);
+        augment_image(both_kinds, CHANNELS, HEIGHT, WIDTH, &rng, image, out);
         while (v < VARIANTS && !same(out, variants[v], CHANNELS * PLANE)) {
             v++;
         }
@@ -68,11 +69,11 @@ static void test_small(void **state) {
     rng_seed(&rng, 4);
     for (size_t draw = 0; draw < 50; draw++) {
         float out[3];
-        augment_image(1, 1, 3, &rng, image, out);
+        augment_image(both_kinds, 1, 1, 3, &rng, image, out);
         const bool is_mirrored = same(out, mirrored, 3);
         assert_true(is_mirrored || same(out, image, 3));
         both[is_mirrored] = true;
-        augment_image(3, 1, 1, &rng, image, out);
+        augment_image(both_kinds, 3, 1, 1, &rng, image, out);
         assert_true(same(out, image, 3));
     }
     assert_true(both[0] && both[1]);

@@ -55,9 +55,8 @@ static void fill_samples(struct world *w) {
     for (size_t c = 0; c < 3; c++) {
         w->high[c] = 1.0F;
     }
-    assert_int_equal(unit_stats_collect(job->forward, job->units, SAMPLES, w->images, NULL, NULL, NULL, NULL, logits,
-                                        NULL, &job->stats0, &error),
-                     STATUS_OK);
+    const struct engine_run run = {.count = SAMPLES, .input = w->images, .logits = logits};
+    assert_int_equal(unit_stats_collect(job->forward, job->units, &run, &job->stats0, &error), STATUS_OK);
     loss_softmax(SAMPLES, CLASSES, logits, w->p0);
     assert_int_equal(split_new(w->labels, SAMPLES, CLASSES, &rng, &job->split, &error), STATUS_OK);
 }
@@ -182,9 +181,87 @@ static void test_no_pruning_costs_nothing_on_clean_samples(void **state) {
     world_free(w);
 }
 
+/* Looks at masks on a part of the images only, but knows by them which are better. */
+static void test_glances(void **state) {
+    (void)state;
+    enum { MASKS = 24 };
+    struct world *w = world_new();
+    const size_t units = w->job.units->unit_count;
+    uint8_t *bits = mem_calloc(units, 1);
+    float *mask = mem_alloc(units, sizeof *mask);
+    double looked[MASKS], full[MASKS];
+    struct score_parts none, parts;
+    struct rng rng;
+    struct error error = {0};
+    size_t agreed = 0, pairs = 0;
+    assert_non_null(bits);
+    assert_non_null(mask);
+    /* With nothing to compare with, a glance is a whole evaluation. */
+    assert_int_equal(score_glance(w->job.score, bits, &none, &error), STATUS_OK);
+    assert_true(none.reward == full_reward(w, bits, mask));
+    assert_int_equal(score_glance(w->job.score, bits, &parts, &error), STATUS_OK);
+    assert_true(parts.reward == none.reward);
+    rng_seed(&rng, 12);
+    for (size_t i = 0; i < MASKS; i++) {
+        draw(&rng, units, 0.4F * (float)i / MASKS, bits);
+        assert_int_equal(score_glance(w->job.score, bits, &parts, &error), STATUS_OK);
+        looked[i] = parts.reward;
+        full[i] = full_reward(w, bits, mask);
+    }
+    for (size_t i = 0; i < MASKS; i++) {
+        for (size_t j = 0; j < i; j++) {
+            pairs++;
+            agreed += (looked[i] > looked[j]) == (full[i] > full[j]);
+        }
+    }
+    assert_true(agreed > pairs * 3 / 4);
+    assert_true(agreed < pairs); /* else nothing was left out */
+    assert_int_equal(score_evaluations(w->job.score), 2 + MASKS);
+    const struct score_entry *front;
+    (void)score_front(w->job.score, &front);
+    assert_true(front[0].parts.reward == none.reward); /* an estimate is never the best */
+    mem_free(mask);
+    mem_free(bits);
+    world_free(w);
+}
+
+/* A search that another one is compared with gets whole evaluations, however good what was found before; then both are known. */
+static void test_rivals(void **state) {
+    (void)state;
+    struct world *w = world_new();
+    const size_t units = w->job.units->unit_count;
+    uint8_t *bits = mem_calloc(units, 1);
+    float *mask = mem_alloc(units, sizeof *mask);
+    struct score_parts none, before, during;
+    struct rng rng;
+    struct error error = {0};
+    const struct score_entry *front;
+    assert_non_null(bits);
+    assert_non_null(mask);
+    assert_int_equal(score_mask(w->job.score, bits, &none, &error), STATUS_OK);
+    rng_seed(&rng, 13);
+    draw(&rng, units, 0.3F, bits);
+    const double full = full_reward(w, bits, mask);
+    assert_int_equal(score_mask(w->job.score, bits, &before, &error), STATUS_OK);
+    assert_true(before.reward != full && before.reward < none.reward); /* beaten */
+    score_rival_begin(w->job.score);
+    assert_int_equal(score_front(w->job.score, &front), 0);
+    assert_int_equal(score_mask(w->job.score, bits, &during, &error), STATUS_OK);
+    assert_true(during.reward == full);
+    score_rival_end(w->job.score);
+    assert_true(score_front(w->job.score, &front) >= 1);
+    assert_true(front[0].parts.reward == none.reward);
+    assert_int_equal(score_evaluations(w->job.score), 3);
+    mem_free(mask);
+    mem_free(bits);
+    world_free(w);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_beaten_mask_never_wins),
+        cmocka_unit_test(test_glances),
+        cmocka_unit_test(test_rivals),
         cmocka_unit_test(test_no_pruning_costs_nothing_on_clean_samples),
     };
     return cmocka_run_group_tests_name("mitigate: score", tests, NULL, NULL);

@@ -29,6 +29,39 @@ static void fill_from(void *user, size_t first, size_t n, float *x) {
     memcpy(x, (const float *)user + first * 3 * 8 * 8, n * 3 * 8 * 8 * sizeof *x);
 }
 
+static void first_logit(void *user, size_t first, size_t n, const float *logits, float *dlogits) {
+    (void)first, (void)logits;
+    assert_non_null(user); /* the caller's, not the collector's */
+    memset(dlogits, 0, n * 10 * sizeof *dlogits);
+    for (size_t i = 0; i < n; i++) {
+        dlogits[i * 10] = 1.0F;
+    }
+}
+
+/* With a loss the same is collected on the way, and the gradient is that of a run by itself. */
+static void collects_beside_a_loss(const struct network *masked, struct pool *pool, const struct unit_map *map,
+                                   const struct engine_run *forward, const struct unit_stats *expected) {
+    struct engine *engine = NULL;
+    struct unit_stats *stats = NULL;
+    struct error error = {0};
+    const struct engine_options options = {.chunk = CHUNK, .backward = true};
+    float *gradient[2] = {mem_alloc(map->unit_count, sizeof(float)), mem_alloc(map->unit_count, sizeof(float))};
+    struct engine_run run = *forward;
+    assert_int_equal(engine_new(masked, pool, &options, &engine, &error), STATUS_OK);
+    run.loss = first_logit;
+    run.mask_grad = gradient[0];
+    assert_int_equal(unit_stats_collect(engine, map, &run, &stats, &error), STATUS_OK);
+    run.mask_grad = gradient[1];
+    assert_int_equal(engine_run(engine, &run, &error), STATUS_OK);
+    assert_memory_equal(gradient[0], gradient[1], map->unit_count * sizeof(float));
+    assert_memory_equal(stats->mean, expected->mean, map->unit_count * sizeof(float));
+    assert_memory_equal(stats->deviation, expected->deviation, map->unit_count * sizeof(float));
+    mem_free(gradient[0]);
+    mem_free(gradient[1]);
+    unit_stats_free(stats);
+    engine_free(engine);
+}
+
 static void they_agree_with_a_plain_computation(void **state) {
     (void)state;
     struct network *network = build_preact18(31, 4, 8), *masked = NULL;
@@ -61,13 +94,13 @@ static void they_agree_with_a_plain_computation(void **state) {
             struct engine_run run = {
                 .count = SAMPLES, .user = &seen, .input = x, .mask = mask, .fill = fill, .tap = see};
             assert_int_equal(engine_run(engine, &run, &error), STATUS_OK);
-            assert_int_equal(
-                unit_stats_collect(engine, map, SAMPLES, x, NULL, NULL, mask, fill, logits[0], NULL, &stats, &error),
-                STATUS_OK);
+            run = (struct engine_run){.count = SAMPLES, .input = x, .mask = mask, .fill = fill, .logits = logits[0]};
+            assert_int_equal(unit_stats_collect(engine, map, &run, &stats, &error), STATUS_OK);
         } else {
-            assert_int_equal(unit_stats_collect(engine, map, SAMPLES, NULL, fill_from, x, mask, fill, logits[1], NULL,
-                                                &stats, &error),
-                             STATUS_OK);
+            const struct engine_run run = {
+                .count = SAMPLES, .user = x, .fill_input = fill_from, .mask = mask, .fill = fill, .logits = logits[1]};
+            assert_int_equal(unit_stats_collect(engine, map, &run, &stats, &error), STATUS_OK);
+            collects_beside_a_loss(masked, pool, map, &run, stats);
         }
         for (size_t u = 0; u < map->unit_count; u++) {
             double n = SAMPLES * (double)map->layers[map->layer_of[u]].positions;
@@ -112,16 +145,17 @@ static void no_samples_no_memory_and_cancel_are_errors(void **state) {
     assert_int_equal(units_masked_network(network, map, &masked, &error), STATUS_OK);
     assert_int_equal(pool_new(1, &pool, &error), STATUS_OK);
     assert_int_equal(engine_new(masked, pool, &options, &engine, &error), STATUS_OK);
-    assert_int_equal(unit_stats_collect(engine, map, 0, x, NULL, NULL, NULL, NULL, NULL, NULL, &stats, &error),
-                     STATUS_INVALID);
+    struct engine_run run = {.input = x};
+    assert_int_equal(unit_stats_collect(engine, map, &run, &stats, &error), STATUS_INVALID);
     error_clear(&error);
     atomic_bool cancel = true;
-    assert_int_equal(unit_stats_collect(engine, map, 1, x, NULL, NULL, NULL, NULL, NULL, &cancel, &stats, &error),
-                     STATUS_CANCELLED);
+    run = (struct engine_run){.count = 1, .input = x, .cancel = &cancel};
+    assert_int_equal(unit_stats_collect(engine, map, &run, &stats, &error), STATUS_CANCELLED);
+    run.cancel = NULL;
     for (uint64_t n = 1;; n++) {
         error_clear(&error);
         mem_fail_after(n);
-        enum status status = unit_stats_collect(engine, map, 1, x, NULL, NULL, NULL, NULL, NULL, NULL, &stats, &error);
+        enum status status = unit_stats_collect(engine, map, &run, &stats, &error);
         mem_fail_after(0);
         if (status == STATUS_OK) {
             assert_true(n > 3);
