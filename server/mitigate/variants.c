@@ -1,14 +1,15 @@
 #include "server/mitigate/variants.h"
 
 #include "common/mem.h"
+#include "server/mitigate/affordable.h"
 
 /* Of the accuracy, what must be left of it on variants. CIFAR networks, with backdoors or without, keep 92 to 100 %, networks whose classes
  * are shapes at a place 76 to 88 %. */
 static const double NEARLY = 0.9;
+enum { AFFORDABLE_MIN = 96 }; /* samples of a network that is dear to run */
 
-static enum status count_hits(struct job *job, struct augmentation kinds, float *images, float *logits, size_t *hits,
-                              struct error *error) {
-    const size_t count = job->split->build_count;
+static enum status count_hits(struct job *job, struct augmentation kinds, size_t count, float *images, float *logits,
+                              size_t *hits, struct error *error) {
     const struct image_range *shape = &job->range;
     struct rng rng = rng_stream(&job->rng, STREAM_VARIANTS);
     for (size_t i = 0; i < count; i++) {
@@ -26,7 +27,7 @@ static bool is_natural(size_t hits, size_t before) {
 }
 
 enum status variants_measure(struct job *job, struct error *error) {
-    const size_t count = job->split->build_count, classes = job->info.classes;
+    const size_t count = affordable(job->macs, job->split->build_count, AFFORDABLE_MIN), classes = job->info.classes;
     size_t before = 0, moved = 0, mirrored = 0;
     for (size_t i = 0; i < count; i++) {
         before += job->build_predicted[i] == job->build_labels[i];
@@ -36,10 +37,10 @@ enum status variants_measure(struct job *job, struct error *error) {
     enum status status =
         images == NULL || logits == NULL ? error_no_memory(error, "the variants of the samples") : STATUS_OK;
     if (status == STATUS_OK) {
-        status = count_hits(job, (struct augmentation){.moved = true}, images, logits, &moved, error);
+        status = count_hits(job, (struct augmentation){.moved = true}, count, images, logits, &moved, error);
     }
     if (status == STATUS_OK) {
-        status = count_hits(job, (struct augmentation){.mirrored = true}, images, logits, &mirrored, error);
+        status = count_hits(job, (struct augmentation){.mirrored = true}, count, images, logits, &mirrored, error);
     }
     if (status == STATUS_OK) {
         job->natural = (struct augmentation){is_natural(moved, before), is_natural(mirrored, before)};

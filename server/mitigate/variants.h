@@ -6,7 +6,8 @@
 #include "server/mitigate/job.h"
 
 /* Sets job->natural: the kinds on which the network as it came is nearly as accurate as on the build samples. What is fitted to such variants
- * is fitted to what the network will see; where classes are a place or a side, it is not. Costs a run of the build samples a kind. */
+ * is fitted to what the network will see; where classes are a place or a side, it is not. Costs two runs of the build samples, or of as
+ * many as a network that is dear to run affords. */
 enum status variants_measure(struct job *job, struct error *error);
 
 #endif
