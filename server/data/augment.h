@@ -13,6 +13,10 @@ struct augmentation {
     bool mirrored; /* left to right, half of the time */
 };
 
+/* out = the image (C, H, W; another place) moved down and right by so many pixels (negative: up and left), its edges repeated, and then, if
+ * `mirrored`, turned left to right. Any thread. */
+void augment_move(size_t channels, size_t height, size_t width, long down, long right, bool mirrored,
+                  const float *image, float *out);
 /* Writes to `out` a variant of the image (C, H, W; another place). Three draws from rng; the same ones give the same variant. Any thread. */
 void augment_image(struct augmentation kinds, size_t channels, size_t height, size_t width, struct rng *rng,
                    const float *image, float *out);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "common/mem.h"
+#include "server/data/augment.h"
 #include "server/nn/loss.h"
 #include "server/nn/train.h"
 
@@ -29,21 +30,6 @@ struct tuner {
     size_t next, clean, right;
 };
 
-/* out (C, H, W) = image moved by (down, right), its edges repeated. */
-static void shift(const struct image_range *range, const float *image, long down, long right, float *out) {
-    const long height = (long)range->height, width = (long)range->width;
-    for (size_t c = 0; c < range->channels; c++) {
-        for (long i = 0; i < height; i++) {
-            const long row = i - down < 0 ? 0 : i - down >= height ? height - 1 : i - down;
-            for (long j = 0; j < width; j++) {
-                const long column = j - right < 0 ? 0 : j - right >= width ? width - 1 : j - right;
-                out[(c * range->height + (size_t)i) * range->width + (size_t)j] =
-                    image[(c * range->height + (size_t)row) * range->width + (size_t)column];
-            }
-        }
-    }
-}
-
 static void fill_input(void *user, size_t first, size_t n, float *x) {
     struct tuner *t = user;
     const struct job *job = t->job;
@@ -51,7 +37,8 @@ static void fill_input(void *user, size_t first, size_t n, float *x) {
         const struct picked *picked = &t->picked[first + i];
         const float *image = job->build_images + picked->sample * job->image_floats;
         float *out = x + i * job->image_floats, *between = t->shifted + (first + i) * job->image_floats;
-        shift(&job->range, image, picked->down, picked->right, picked->trigger == NULL ? out : between);
+        augment_move(job->range.channels, job->range.height, job->range.width, picked->down, picked->right, false,
+                     image, picked->trigger == NULL ? out : between);
         if (picked->trigger != NULL) {
             trigger_apply(picked->trigger, &job->range, between, out);
         }

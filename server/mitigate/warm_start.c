@@ -61,6 +61,14 @@ struct search_state {
     struct ranked *ranked; /* (units) */
 };
 
+/* The trial mask: the base and so many of the ranked units. */
+static void add_prefix(struct search_state *s, size_t count) {
+    memcpy(s->trial, s->base, s->job->units->unit_count);
+    for (size_t i = 0; i < count; i++) {
+        s->trial[s->ranked[i].unit] = 1;
+    }
+}
+
 /* Looks at the prefixes of one ranking on top of the base mask and scores the best. */
 static enum status try_ranking(struct search_state *s, const struct unit_effects *effects, enum ranking ranking,
                                struct error *error) {
@@ -80,10 +88,7 @@ static enum status try_ranking(struct search_state *s, const struct unit_effects
         if (prefixes[k] > left || (double)prefixes[k] > PREFIX_SHARE_MAX * (double)units) {
             break;
         }
-        memcpy(s->trial, s->base, units);
-        for (size_t i = 0; i < prefixes[k]; i++) {
-            s->trial[s->ranked[i].unit] = 1;
-        }
+        add_prefix(s, prefixes[k]);
         struct score_parts parts;
         const enum status status = score_glance(job->score, s->trial, &parts, error);
         if (status != STATUS_OK) {
@@ -96,10 +101,7 @@ static enum status try_ranking(struct search_state *s, const struct unit_effects
             worse = 0;
         }
     }
-    memcpy(s->trial, s->base, units);
-    for (size_t i = 0; i < most; i++) {
-        s->trial[s->ranked[i].unit] = 1;
-    }
+    add_prefix(s, most);
     struct score_parts parts;
     const enum status status = score_mask(job->score, s->trial, &parts, error);
     if (status == STATUS_OK && parts.reward > s->best_parts.reward) {
