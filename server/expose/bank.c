@@ -13,6 +13,8 @@ static const double scales[EXPOSE_LEVELS] = {1.0, 2.0, 4.0};
 enum { CONTROLS_MAX = 3 };
 /* Mean cross-entropy below which the target counts as surely reached. */
 static const double SURE_LOSS = 0.1;
+/* Where a bounded trigger's inversion for the bank ends early. */
+static const double SETTLED_LOSS = 0.05;
 /* Where triggers to control classes come below this, any class can be reached, and a suspect's small size says nothing. At four times the
  * bound they still fall when a control's few steps are over: a forged sinusoid was once repaired against three such triggers (0.35 to 0.67 nats
  * where controls had 0.83), which broke the budget of accuracy. */
@@ -84,7 +86,8 @@ static enum status invert(struct banker *b, const struct trigger *like, enum eff
     enum status status = row->anew ? inversion_anew(b->data, like, scales[level], batch, &rng, &inversion, error)
                                    : inversion_from(b->data, like, scales[level], batch, &rng, &inversion, error);
     if (status == STATUS_OK) {
-        status = inversion_advance(inversion, row->rungs * options->rung_steps, measure, error);
+        const double settled = trigger_is_bounded(like->family) ? SETTLED_LOSS : 0.0;
+        status = inversion_settle(inversion, row->rungs * options->rung_steps, settled, measure, error);
     }
     if (status == STATUS_OK) {
         status = trigger_copy(inversion_trigger(inversion), out, error);

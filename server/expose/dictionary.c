@@ -11,8 +11,10 @@ enum {
     FIT_SAMPLES = 96,
     MAP_SAMPLES = 32, /* with a map each entry is tried on so many */
     HEAT_PART = 3,    /* all entries are tried on a third of the samples, */
-    HEAT_KEPT = 3     /* and this many of each class on all of them */
+    HEAT_KEPT = 3     /* and up to this many of each class on all of them */
 };
+/* On that third: of a family that is more than its dictionary an entry is only a start, and one that works on fewer samples is no better than a random one. */
+static const double HEAT_SUCCESS = 1.0 / 3.0;
 
 struct probing {
     const struct invert_data *data;
@@ -84,15 +86,16 @@ static enum status run_entries(struct probing *p, size_t samples, const bool *sk
     return status;
 }
 
-/* Marks all but the few entries that each class likes best. skip (entries) */
-static void keep_best(size_t entries, size_t classes, const double *losses, bool *skip) {
+/* Marks all but the few entries that each class likes best of those that work on `least` of the samples. skip (entries) */
+static void keep_best(size_t entries, size_t classes, const double *losses, const double *successes, double least,
+                      bool *skip) {
     memset(skip, true, entries * sizeof *skip);
     for (size_t t = 0; t < classes; t++) {
         double best[HEAT_KEPT];
         size_t kept[HEAT_KEPT], count = 0;
         for (size_t e = 0; e < entries; e++) {
             const double loss = losses[e * classes + t];
-            if (count == HEAT_KEPT && best[count - 1] <= loss) {
+            if (successes[e * classes + t] < least || (count == HEAT_KEPT && best[count - 1] <= loss)) {
                 continue;
             }
             size_t at = count < HEAT_KEPT ? count++ : HEAT_KEPT - 1;
@@ -133,7 +136,7 @@ enum status dictionary_probe(const struct invert_data *data, enum trigger_family
         status = run_entries(&p, samples / HEAT_PART, NULL, entries, losses, successes, error);
     }
     if (status == STATUS_OK) {
-        keep_best(entries, classes, losses, skip);
+        keep_best(entries, classes, losses, successes, trigger_is_fixed(family) ? 0.0 : HEAT_SUCCESS, skip);
         status = run_entries(&p, samples, skip, entries, losses, successes, error);
     }
     for (size_t i = 0; i < entries * classes && status == STATUS_OK; i++) {

@@ -11,7 +11,8 @@ struct dictionary_find {
     double loss, success; /* of the entry, on the samples of other classes */
 };
 
-/* finds[t] for each class: the entry with the least loss, on up to `samples` of the data's. The family must have a dictionary. */
+/* finds[t] for each class: the entry with the least loss, on up to `samples` of the data's; of a family that is not fixed success is 0 where
+ * no entry works on a few of them. The family must have a dictionary. */
 enum status dictionary_probe(const struct invert_data *data, enum trigger_family family, size_t samples,
                              struct dictionary_find *finds, struct error *error);
 /* Turns a trigger of a fixed family into the entry that serves its target best, and measures it. */

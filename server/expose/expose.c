@@ -9,11 +9,13 @@
 #include "server/expose/anomaly.h"
 #include "server/expose/bank.h"
 #include "server/expose/dictionary.h"
+#include "server/expose/suspects.h"
 
 const struct expose_options expose_default_options = {
     .rung_steps = 6,
     .rungs = 3,
     .batch = 16,
+    .bounded_batch = 16,
     .bank_batch = 32,
     .measure = INVERT_MEASURE,
     .glance = INVERT_GLANCE,
@@ -24,11 +26,17 @@ const struct expose_options expose_default_options = {
     .probe_samples = 48,
 };
 
-enum { CLASSES_LEFT_MIN = 2, HEAT_STEPS_MIN = 4 };
-/* From the second rung on: a family in which even the smallest trigger is above this share of the median has no suspect. Of eleven
+enum {
+    CLASSES_LEFT_MIN = 2,
+    HEAT_STEPS_MIN = 4,
+    LAST_RUNG_MAX = 128 /* samples that tell whether a class stands out; what its trigger is worth, the bank measures */
+};
+/* After the second rung: a family in which even the smallest trigger is above this share of the median has no suspect. Of eleven
  * backdoors that a family shows the target was at 0.00 to 0.55 by then, and falls to a half of that in the last rung. Beside a plain
  * suspect only another plain one is looked for. */
 static const double HOPELESS_SHARE = 0.75, HOPELESS_BESIDE = 0.5;
+/* After the first rung, of a bounded trigger, which settles soon: those eleven were at 0.00 to 0.65. */
+static const double HOPELESS_AT_ONCE = 0.8, HOPELESS_AT_ONCE_BESIDE = 0.7;
 
 static bool is_many(const struct expose_options *options, size_t classes) {
     return classes > options->many && options->many >= 2 * CLASSES_LEFT_MIN;
@@ -36,24 +44,6 @@ static bool is_many(const struct expose_options *options, size_t classes) {
 
 struct exposure_cell *exposure_cell(const struct exposure *exposure, enum trigger_family family, size_t target) {
     return &exposure->cells[(size_t)family * exposure->columns + target];
-}
-
-/* The least share of their family's median among the suspects of all families; INFINITY without any. */
-static double least_share(const struct exposure *exposure) {
-    double least = INFINITY;
-    for (size_t i = 0; i < TRIGGER_FAMILY_COUNT * exposure->columns; i++) {
-        const struct exposure_cell *cell = &exposure->cells[i];
-        least = cell->suspect ? fmin(least, cell->size / exposure->median[i / exposure->columns]) : least;
-    }
-    return least;
-}
-
-/* Of the size ratio: beside a suspect below the one, those above the other are its weak reflections in other families. */
-static const double PLAIN = 0.5, WEAK = 0.8;
-
-/* Has a family shown a backdoor so plainly that the others need only be looked at for one as plain? */
-static bool is_plain(const struct exposure *exposure, const struct expose_options *options) {
-    return exposure->classes > 2 && least_share(exposure) <= PLAIN * options->size_ratio;
 }
 
 /* One family's race: the inversions still running, by class. */
@@ -138,8 +128,10 @@ static enum status run_rung(struct race *race, const bool *in, size_t rung, stru
     for (size_t i = 0; i < race->left; i++) {
         before[i] = exposure_cell(race->exposure, race->family, race->order[i])->size;
     }
-    const enum status status = advance_classes(race, 0, race->left, rung_steps(options, race->family, rung),
-                                               rung + 1 == options->rungs ? options->measure : options->glance, error);
+    const size_t last = options->measure < LAST_RUNG_MAX ? options->measure : LAST_RUNG_MAX;
+    const size_t samples = rung + 1 == options->rungs ? last : options->glance;
+    const enum status status =
+        advance_classes(race, 0, race->left, rung_steps(options, race->family, rung), samples, error);
     for (size_t i = 1; i < race->left && status == STATUS_OK; i++) {
         if (before[i] > 0.0) {
             before[counted++] = exposure_cell(race->exposure, race->family, race->order[i])->size / before[i];
@@ -156,13 +148,18 @@ static enum status run_rung(struct race *race, const bool *in, size_t rung, stru
 }
 
 /* Can no class of the family become a suspect any more? */
-static bool is_hopeless(struct race *race) {
+static bool is_hopeless(struct race *race, size_t rung) {
     const size_t classes = race->exposure->classes;
+    const bool plain = suspects_are_plain(race->exposure, race->options);
+    if (rung == 0 && !trigger_is_bounded(race->family)) {
+        return false;
+    }
     for (size_t t = 0; t < classes; t++) {
         race->scratch[t] = exposure_cell(race->exposure, race->family, t)->size;
     }
     const double median = anomaly_median(race->scratch, classes);
-    const double share = is_plain(race->exposure, race->options) ? HOPELESS_BESIDE : HOPELESS_SHARE;
+    const double at_once = plain ? HOPELESS_AT_ONCE_BESIDE : HOPELESS_AT_ONCE;
+    const double share = rung == 0 ? at_once : plain ? HOPELESS_BESIDE : HOPELESS_SHARE;
     return classes > 2 && exposure_cell(race->exposure, race->family, race->order[0])->size > share * median;
 }
 
@@ -177,7 +174,7 @@ static const double HINT_SUCCESS = 2.0 / 3.0;
 static enum status enter_class(struct race *race, size_t t, const struct dictionary_find *finds, const struct rng *rng,
                                struct error *error) {
     const struct rng own = rng_stream(rng, (uint64_t)race->family * race->exposure->classes + t);
-    const size_t batch = race->options->batch;
+    const size_t batch = trigger_is_bounded(race->family) ? race->options->bounded_batch : race->options->batch;
     struct trigger *entry = NULL;
     if (finds == NULL || finds[t].success < START_SUCCESS) {
         return inversion_new(race->data, race->family, t, 1.0, batch, &own, &race->inversions[t], error);
@@ -272,7 +269,7 @@ static enum status run_race(struct race *race, const struct dictionary_find *fin
     for (size_t rung = 0; race->left > 0 && status == STATUS_OK; rung++) {
         status = run_rung(race, in, rung, error);
         const bool end = rung + 1 == race->options->rungs;
-        race->ended_early = !end && status == STATUS_OK && rung > 0 && is_hopeless(race);
+        race->ended_early = !end && status == STATUS_OK && is_hopeless(race, rung);
         const bool last = end || race->ended_early;
         const size_t half = (race->left + 1) / 2;
         const size_t keep = last ? 0 : half > CLASSES_LEFT_MIN ? half : CLASSES_LEFT_MIN;
@@ -288,85 +285,6 @@ static enum status run_race(struct race *race, const struct dictionary_find *fin
     }
     mem_free(in);
     return status;
-}
-
-/* A transformation of a fixed list cannot be strengthened: it works as it is, or it is none of an attacker's. */
-static double success_min(enum trigger_family family) {
-    return trigger_is_fixed(family) ? 0.6 : 0.0;
-}
-
-static double index_needed(const struct expose_options *options, double share) {
-    const double needed =
-        options->anomaly_threshold * exp2((share - options->size_ratio) / (0.5 * options->size_ratio));
-    return fmax(needed, 0.5 * options->anomaly_threshold);
-}
-
-/* Does a class stand out by its index? Where the other classes differ much among themselves, half the threshold is enough for half the
- * ratio; where they are alike, a size above the ratio may stand out just as plainly. */
-static bool stands_out(const struct expose_options *options, enum trigger_family family,
-                       const struct exposure_cell *cell, double median) {
-    return cell->anomaly >= index_needed(options, cell->size / median) && cell->success >= success_min(family);
-}
-
-static enum status find_suspects(const struct race *race, struct error *error) {
-    struct exposure *exposure = race->exposure;
-    const struct expose_options *options = race->options;
-    const enum trigger_family family = race->family;
-    const size_t classes = exposure->classes;
-    double *values = mem_alloc(3 * classes, sizeof *values);
-    if (values == NULL) {
-        return error_no_memory(error, "the anomaly index");
-    }
-    double *scratch = values + classes, *index = values + 2 * classes;
-    for (size_t t = 0; t < classes; t++) {
-        values[t] = exposure_cell(exposure, family, t)->size;
-    }
-    exposure->median[family] = anomaly_index(values, classes, scratch, index);
-    exposure->reference[family][0] = race->ended_early ? -1.0 : exposure->median[family];
-    for (size_t level = 1; level < EXPOSE_LEVELS; level++) {
-        exposure->reference[family][level] = -1.0;
-    }
-    for (size_t t = 0; t < classes; t++) {
-        struct exposure_cell *cell = exposure_cell(exposure, family, t);
-        cell->anomaly = index[t];
-        cell->small_share = options->size_ratio;
-        if (classes > 2) {
-            const double median = exposure->median[family];
-            cell->suspect = stands_out(options, family, cell, median) && cell->size <= options->size_ratio * median;
-        } else { /* of two classes none can stand out by deviations: the ratio decides, against the other one's size */
-            cell->suspect = classes == 2 && cell->size <= options->size_ratio * values[1 - t] &&
-                            cell->success >= success_min(family);
-        }
-    }
-    mem_free(values);
-    return STATUS_OK;
-}
-
-static void drop_reflections(struct exposure *exposure, const struct expose_options *options) {
-    if (!is_plain(exposure, options)) {
-        return;
-    }
-    for (size_t i = 0; i < TRIGGER_FAMILY_COUNT * exposure->columns; i++) {
-        struct exposure_cell *cell = &exposure->cells[i];
-        const double most = WEAK * options->size_ratio * exposure->median[i / exposure->columns];
-        cell->suspect = cell->suspect && cell->size <= most;
-    }
-}
-
-/* With no suspect in any family: those who stand out by their index although they are above the ratio. Beside a plain suspect they
- * are its weak reflections in other families, and pruning against those costs accuracy for nothing. */
-static void look_again(struct exposure *exposure, const struct expose_options *options) {
-    if (exposure->classes <= 2 || least_share(exposure) < INFINITY) {
-        return;
-    }
-    for (enum trigger_family f = 0; f < TRIGGER_FAMILY_COUNT; f++) {
-        const double median = exposure->median[f];
-        for (size_t t = 0; t < exposure->classes && median > 0.0; t++) {
-            struct exposure_cell *cell = exposure_cell(exposure, f, t);
-            cell->suspect = stands_out(options, f, cell, median);
-            cell->small_share = fmax(options->size_ratio, cell->size / median);
-        }
-    }
 }
 
 /* A class below the ratio that has this share of the index that it needs is in doubt. */
@@ -392,7 +310,7 @@ static enum status resolve_doubt(struct race *race, struct exposure_cell *cell, 
 static enum status look_closer(struct race *race, const struct rng *rng, struct error *error) {
     struct exposure *exposure = race->exposure;
     enum status status = STATUS_OK;
-    if (exposure->classes <= 2 || least_share(exposure) < INFINITY) {
+    if (exposure->classes <= 2 || suspects_any(exposure)) {
         return STATUS_OK;
     }
     for (enum trigger_family f = 0; f < TRIGGER_FAMILY_COUNT; f++) {
@@ -400,7 +318,7 @@ static enum status look_closer(struct race *race, const struct rng *rng, struct 
             struct exposure_cell *cell = exposure_cell(exposure, f, t);
             const double share = cell->size / exposure->median[f];
             if (cell->trigger != NULL && share <= race->options->size_ratio &&
-                cell->anomaly >= DOUBT * index_needed(race->options, share)) {
+                cell->anomaly >= DOUBT * suspects_index_needed(race->options, share)) {
                 status = resolve_doubt(race, cell, rng, error);
             }
         }
@@ -448,7 +366,7 @@ static enum status expose_family(struct race *race, struct dictionary_find *find
     const enum trigger_family family = race->family;
     /* Beside a plain suspect only another plain one is looked for: a random start will do, and nobody asks for hints. */
     const bool has_entries = trigger_entry_count(family, race->data->range) > 0 &&
-                             (trigger_is_fixed(family) || !is_plain(race->exposure, race->options));
+                             (trigger_is_fixed(family) || !suspects_are_plain(race->exposure, race->options));
     enum status status = STATUS_OK;
     if (has_entries) {
         status = dictionary_probe(race->data, family, race->options->probe_samples, finds, error);
@@ -463,11 +381,9 @@ static enum status expose_family(struct race *race, struct dictionary_find *find
         status = run_race(race, has_entries ? finds : NULL, rng, error);
     }
     if (status == STATUS_OK) {
-        status = find_suspects(race, error);
+        status = suspects_find(race->exposure, race->options, family, race->ended_early, error);
     }
-    return status == STATUS_OK && !is_plain(race->exposure, race->options)
-               ? all_to_all_expose(race->data, race->options, family, rng, race->exposure, error)
-               : status;
+    return status;
 }
 
 static enum status expose_all(struct race *race, const struct rng *rng, struct error *error) {
@@ -484,12 +400,18 @@ static enum status expose_all(struct race *race, const struct rng *rng, struct e
         }
     }
     mem_free(finds);
+    /* Behind all families: where one of them shows a class plainly, nobody looks for a trigger of all classes. */
+    for (enum trigger_family f = 0; f < TRIGGER_FAMILY_COUNT && status == STATUS_OK; f++) {
+        status = suspects_are_plain(race->exposure, race->options)
+                     ? STATUS_OK
+                     : all_to_all_expose(race->data, race->options, f, rng, race->exposure, error);
+    }
     if (status == STATUS_OK) {
-        look_again(race->exposure, race->options);
+        suspects_look_again(race->exposure, race->options);
         status = look_closer(race, rng, error);
     }
     if (status == STATUS_OK) {
-        drop_reflections(race->exposure, race->options);
+        suspects_drop_reflections(race->exposure, race->options);
         status = bank_build(race->data, race->options, rng, race->exposure, error);
     }
     return status;

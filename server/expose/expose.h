@@ -15,9 +15,10 @@ struct expose_options {
         rung_steps; /* steps of each class in a rung; the last one adds twice as many, bounded families take 2/3 of it */
     size_t rungs;   /* the classes left are halved after each */
     size_t batch;   /* samples a step of a race, */
-    size_t bank_batch; /* and of triggers for the bank: few samples tell classes apart, but a trigger wants more */
-    size_t measure;    /* samples that tell a trigger's loss well enough, */
-    size_t glance;     /* and those that tell which class to go on with */
+    size_t bounded_batch; /* of one of bounded triggers, which fewer samples tell apart, */
+    size_t bank_batch;    /* and of triggers for the bank: few samples tell classes apart, but a trigger wants more */
+    size_t measure;       /* samples that tell a trigger's loss well enough, */
+    size_t glance;        /* and those that tell which class to go on with */
     double anomaly_threshold; /* a suspect's anomaly index is at least this, */
     double size_ratio;        /* if its size is this share of the median; the more, the smaller it is not */
     size_t restarts;          /* further inversions of each suspect, from other starts */

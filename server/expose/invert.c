@@ -10,6 +10,9 @@
 #include "server/nn/loss.h"
 #include "server/nn/optim.h"
 
+/* One batch that a trigger sends to its class is no proof. */
+enum { SETTLED_STEPS = 3 };
+
 struct chunk_sum {
     double loss;
     size_t hits;
@@ -342,13 +345,26 @@ static bool go_together(struct inversion *const *inversions, size_t count) {
     return together;
 }
 
-static enum status take_steps(struct inversion *const *inversions, size_t count, size_t steps, struct error *error) {
+/* The mean loss of a step's batch, before the step. */
+static double batch_loss(const struct inversion *v) {
+    double loss = 0.0;
+    for (size_t c = 0; c < chunk_count(v->batch, engine_chunk(v->data.engine)); c++) {
+        loss += v->sums[c].loss;
+    }
+    return loss / (double)v->batch;
+}
+
+/* `steps` of each, or fewer of one whose last SETTLED_STEPS batches were below `settled`. */
+static enum status take_steps(struct inversion *const *inversions, size_t count, size_t steps, double settled,
+                              struct error *error) {
     const size_t each = go_together(inversions, count) ? count : 1;
     struct part *parts = mem_alloc(each, sizeof *parts);
     enum status status = parts == NULL ? error_no_memory(error, "the steps of an inversion") : STATUS_OK;
     for (size_t i = 0; i < count && status == STATUS_OK; i += each) {
-        for (size_t s = 0; s < steps && status == STATUS_OK; s++) {
+        size_t below = 0;
+        for (size_t s = 0; s < steps && below < SETTLED_STEPS && status == STATUS_OK; s++) {
             status = step(inversions + i, each, parts, error);
+            below = each == 1 && batch_loss(inversions[i]) < settled ? below + 1 : 0;
         }
     }
     mem_free(parts);
@@ -364,8 +380,8 @@ static enum status measure(struct inversion *v, size_t limit, struct error *erro
     return status;
 }
 
-static enum status advance(struct inversion *const *inversions, size_t count, size_t steps, size_t limit,
-                           struct error *error) {
+static enum status advance(struct inversion *const *inversions, size_t count, size_t steps, double settled,
+                           size_t limit, struct error *error) {
     enum status status = STATUS_OK;
     if (trigger_is_fixed(inversions[0]->trigger->family)) { /* nothing to step along: the best of its list */
         for (size_t i = 0; i < count && status == STATUS_OK; i++) {
@@ -374,7 +390,7 @@ static enum status advance(struct inversion *const *inversions, size_t count, si
         }
         return status;
     }
-    status = take_steps(inversions, count, steps, error);
+    status = take_steps(inversions, count, steps, settled, error);
     for (size_t i = 0; i < count && status == STATUS_OK; i++) {
         status = measure(inversions[i], limit, error);
     }
@@ -438,8 +454,8 @@ static bool load(struct inversion *v, const char *from) {
 }
 
 /* What is asked: the state before, the network under test, and how far to go. */
-static void key_of(const struct inversion *v, size_t steps, size_t limit, const char *state, size_t size,
-                   char out[DIGEST_HEX_SIZE]) {
+static void key_of(const struct inversion *v, size_t steps, double settled, size_t limit, const char *state,
+                   size_t size, char out[DIGEST_HEX_SIZE]) {
     const uint64_t what[] = {(uint64_t)v->trigger->family, v->trigger->target, v->batch, steps, limit};
     struct digest *digest = digest_new();
     out[0] = '\0';
@@ -447,6 +463,7 @@ static void key_of(const struct inversion *v, size_t steps, size_t limit, const 
         return;
     }
     digest_update(digest, what, sizeof what);
+    digest_update(digest, &settled, sizeof settled);
     digest_update(digest, &v->trigger->scale, sizeof v->trigger->scale);
     digest_update(digest, state, size);
     if (v->trigger->map != NULL) {
@@ -469,7 +486,8 @@ struct asked {
 };
 
 /* *known: the memo had it, and the inversion is there now. */
-static enum status ask(struct asked *asked, size_t steps, size_t limit, bool *known, struct error *error) {
+static enum status ask(struct asked *asked, size_t steps, double settled, size_t limit, bool *known,
+                       struct error *error) {
     struct inversion *v = asked->inversion;
     asked->size = saved_size(v);
     asked->state = mem_calloc(asked->size, 1);
@@ -477,7 +495,7 @@ static enum status ask(struct asked *asked, size_t steps, size_t limit, bool *kn
         return error_no_memory(error, "an inversion's state");
     }
     save(v, asked->state);
-    key_of(v, steps, limit, asked->state, asked->size, asked->key);
+    key_of(v, steps, settled, limit, asked->state, asked->size, asked->key);
     if (asked->key[0] == '\0') {
         return error_no_memory(error, "an inversion's key");
     }
@@ -486,8 +504,8 @@ static enum status ask(struct asked *asked, size_t steps, size_t limit, bool *kn
     return STATUS_OK;
 }
 
-static enum status advance_with_memo(struct inversion *const *inversions, size_t count, size_t steps, size_t limit,
-                                     struct error *error) {
+static enum status advance_with_memo(struct inversion *const *inversions, size_t count, size_t steps, double settled,
+                                     size_t limit, struct error *error) {
     const struct invert_memo *memo = inversions[0]->data.memo;
     struct asked *asked = mem_calloc(count, sizeof *asked);
     struct inversion **open = mem_calloc(count, sizeof(struct inversion *));
@@ -496,7 +514,7 @@ static enum status advance_with_memo(struct inversion *const *inversions, size_t
     for (size_t i = 0; i < count && status == STATUS_OK; i++) {
         bool known = false;
         asked[open_count].inversion = inversions[i];
-        status = ask(&asked[open_count], steps, limit, &known, error);
+        status = ask(&asked[open_count], steps, settled, limit, &known, error);
         if (known) {
             mem_free(asked[open_count].state);
             asked[open_count].state = NULL;
@@ -505,7 +523,7 @@ static enum status advance_with_memo(struct inversion *const *inversions, size_t
         }
     }
     if (status == STATUS_OK && open_count > 0) {
-        status = advance(open, open_count, steps, limit, error);
+        status = advance(open, open_count, steps, settled, limit, error);
     }
     for (size_t i = 0; i < open_count && status == STATUS_OK; i++) {
         save(asked[i].inversion, asked[i].state);
@@ -519,17 +537,27 @@ static enum status advance_with_memo(struct inversion *const *inversions, size_t
     return status;
 }
 
-enum status inversion_advance_all(struct inversion *const *inversions, size_t count, size_t steps, size_t limit,
-                                  struct error *error) {
+static enum status recall_or_advance(struct inversion *const *inversions, size_t count, size_t steps, double settled,
+                                     size_t limit, struct error *error) {
     if (count == 0) {
         return STATUS_OK;
     }
-    return inversions[0]->data.memo == NULL ? advance(inversions, count, steps, limit, error)
-                                            : advance_with_memo(inversions, count, steps, limit, error);
+    return inversions[0]->data.memo == NULL ? advance(inversions, count, steps, settled, limit, error)
+                                            : advance_with_memo(inversions, count, steps, settled, limit, error);
+}
+
+enum status inversion_advance_all(struct inversion *const *inversions, size_t count, size_t steps, size_t limit,
+                                  struct error *error) {
+    return recall_or_advance(inversions, count, steps, 0.0, limit, error);
 }
 
 enum status inversion_advance(struct inversion *inversion, size_t steps, size_t limit, struct error *error) {
-    return inversion_advance_all(&inversion, 1, steps, limit, error);
+    return recall_or_advance(&inversion, 1, steps, 0.0, limit, error);
+}
+
+enum status inversion_settle(struct inversion *inversion, size_t steps, double settled, size_t limit,
+                             struct error *error) {
+    return recall_or_advance(&inversion, 1, steps, settled, limit, error);
 }
 
 size_t inversion_steps(const struct inversion *inversion) {

@@ -61,7 +61,10 @@ void inversion_free(struct inversion *inversion);
 enum { INVERT_MEASURE = 256, INVERT_GLANCE = 64 };
 /* `steps` of Adam, then loss, success, extent and size are measured anew on up to `limit` of the other classes' samples. */
 enum status inversion_advance(struct inversion *inversion, size_t steps, size_t limit, struct error *error);
-/* The same of several inversions of one family over the same data: with a batch of whole chunks their steps share runs of the engine, which
+/* The same, but it ends when the batches' mean cross-entropy has stayed below `settled` for a few steps: hardly any gradient is left. */
+enum status inversion_settle(struct inversion *inversion, size_t steps, double settled, size_t limit,
+                             struct error *error);
+/* The same as the first of several inversions of one family over the same data: with a batch of whole chunks their steps share runs of the engine, which
  * keeps more threads busy; what each comes to is the same as one after the other. */
 enum status inversion_advance_all(struct inversion *const *inversions, size_t count, size_t steps, size_t limit,
                                   struct error *error);

@@ -15,72 +15,98 @@ struct attack {
     size_t *found;
 };
 
-/* The cell's trigger looked for anew at a level of strength; what came of it is job->after[slot]. */
+/* The cell's trigger looked for anew at a level of strength; it is the caller's. */
 static enum status look(const struct attack *a, const struct exposure_cell *cell, size_t slot, size_t level,
-                        struct error *error) {
+                        struct trigger **out, struct error *error) {
     struct job *job = a->job;
     const struct expose_options *options = &job->expose_options;
-    const enum trigger_family family = cell->trigger->family;
     /* A start of its own each time: the bank's size changes with each trigger that joins. */
     const struct rng base = rng_stream(&job->rng, STREAM_ADVERSARY);
     const struct rng rng = rng_stream(&base, (slot * EXPOSE_LEVELS + level) * 1024 + job->exposure->bank_count);
     struct inversion *inversion = NULL;
-    struct trigger *copy = NULL;
     enum status status =
         inversion_anew(a->data, cell->trigger, bank_scale(level), options->batch, &rng, &inversion, error);
     if (status == STATUS_OK) {
         status = inversion_advance(inversion, ADVERSARY_RUNGS * options->rung_steps, options->measure, error);
     }
     if (status == STATUS_OK) {
-        status = trigger_copy(inversion_trigger(inversion), &copy, error);
+        status = trigger_copy(inversion_trigger(inversion), out, error);
     }
     inversion_free(inversion);
+    return status;
+}
+
+/* Is a trigger of the suspect's small at the level? The stronger triggers may be, the more easily other classes are reached, so what those
+ * need a level lower is a bound: a trigger that is not small against it need not be compared, and the reference stays unknown. */
+static enum status compare(struct job *job, const struct exposure_cell *cell, const struct trigger *trigger,
+                           size_t level, bool *small, struct error *error) {
+    const double *reference = job->exposure->reference[trigger->family];
+    const struct invert_data original = job_invert_data(job, NULL, NULL);
+    const struct rng rng = rng_stream(&job->rng, STREAM_EXPOSE);
+    *small = false;
+    if (level > 0 && reference[level] < 0.0 && reference[level - 1] >= 0.0 &&
+        trigger->size > cell->small_share * reference[level - 1]) {
+        return STATUS_OK;
+    }
+    double needed = 0.0;
+    const enum status status =
+        bank_reference(&original, &job->expose_options, &rng, job->exposure, trigger->family, level, &needed, error);
+    *small = status == STATUS_OK && exposure_is_small(job->exposure, trigger);
+    return status;
+}
+
+/* One level of attack_one(): *found if the trigger there is small, and what came of it is job->after[slot] if it could be compared. */
+static enum status attack_level(const struct attack *a, const struct exposure_cell *cell, size_t slot, size_t level,
+                                bool *found, struct error *error) {
+    struct job *job = a->job;
+    struct trigger *trigger = NULL;
+    *found = false;
+    enum status status = look(a, cell, slot, level, &trigger, error);
+    if (status == STATUS_OK) {
+        status = compare(job, cell, trigger, level, found, error);
+    }
     if (status != STATUS_OK) {
+        trigger_free(trigger);
         return status;
     }
-    job_trace(job,
-              json_pack("{s:s, s:s, s:i, s:i, s:f, s:f, s:f}", "event", "adversary", "family",
-                        trigger_family_name(family), "class", (int)cell->trigger->target, "level", (int)level, "size",
-                        copy->size, "success", copy->success, "reference", job->exposure->reference[family][level]));
-    trigger_free(job->after[slot]);
-    job->after[slot] = copy;
+    const double reference = job->exposure->reference[trigger->family][level];
+    job_trace(job, json_pack("{s:s, s:s, s:i, s:i, s:f, s:f, s:f}", "event", "adversary", "family",
+                             trigger_family_name(trigger->family), "class", (int)trigger->target, "level", (int)level,
+                             "size", trigger->size, "success", trigger->success, "reference", reference));
+    /* The size of a bounded trigger is its loss: far from other classes', it may still work on hardly an image. */
+    *found = *found && (a->join || trigger->success > ATTACK_REMOVED);
+    if (reference > 0.0) {
+        trigger_free(job->after[slot]);
+        job->after[slot] = trigger;
+    } else {
+        trigger_free(trigger);
+    }
     return STATUS_OK;
 }
 
 /* At the level at which the suspect was found; what was made deaf to that may still obey a stronger trigger, so a thorough attack goes
  * on to higher levels, as long as other classes are not reached there. */
 static enum status attack_one(const struct attack *a, const struct exposure_cell *cell, struct error *error) {
-    struct job *job = a->job;
-    const struct expose_options *options = &job->expose_options;
+    struct exposure *exposure = a->job->exposure;
     const enum trigger_family family = cell->trigger->family;
-    const size_t slot = (size_t)family * job->exposure->columns + cell->trigger->target;
-    const struct invert_data original = job_invert_data(job, NULL, NULL);
-    const struct rng rng = rng_stream(&job->rng, STREAM_EXPOSE);
+    const size_t slot = (size_t)family * exposure->columns + cell->trigger->target;
     const size_t levels = a->thorough && trigger_is_bounded(family) ? EXPOSE_LEVELS : cell->level + 1;
-    for (size_t level = cell->level; level < levels; level++) {
-        double reference = 0.0;
-        enum status status = bank_reference(&original, options, &rng, job->exposure, family, level, &reference, error);
-        if (status == STATUS_OK && reference <= 0.0) {
-            break;
-        }
-        if (status == STATUS_OK) {
-            status = look(a, cell, slot, level, error);
-        }
+    for (size_t level = cell->level; level < levels && exposure->reference[family][level] != 0.0; level++) {
+        bool found = false;
+        enum status status = attack_level(a, cell, slot, level, &found, error);
         if (status != STATUS_OK) {
             return status;
         }
-        /* The size of a bounded trigger is its loss: far from other classes', it may still work on hardly an image. */
-        if (!exposure_is_small(job->exposure, job->after[slot]) ||
-            (!a->join && job->after[slot]->success <= ATTACK_REMOVED)) {
+        if (!found) {
             continue;
         }
         ++*a->found;
-        if (!a->join) {
-            return STATUS_OK;
-        }
         struct trigger *joining = NULL;
-        status = trigger_copy(job->after[slot], &joining, error);
-        return status == STATUS_OK ? exposure_add(job->exposure, joining, error) : status;
+        if (a->join) {
+            status = trigger_copy(a->job->after[slot], &joining, error);
+            status = status == STATUS_OK ? exposure_add(exposure, joining, error) : status;
+        }
+        return status;
     }
     return STATUS_OK;
 }

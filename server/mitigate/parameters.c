@@ -24,7 +24,7 @@ static const struct parameter rows[] = {
     PARAMETER(restarts, PARAMETER_INTEGER, 1, 0, 10, "Further inversions of each suspect from other starts."),
     PARAMETER(iterations, PARAMETER_INTEGER, 40, 0, 10000, "Iterations of PPO; 0 leaves the search to greedy."),
     PARAMETER(
-        patience, PARAMETER_INTEGER, 10, 0, 10000,
+        patience, PARAMETER_INTEGER, 8, 0, 10000,
         "Iterations in which PPO gains less than a fiftieth of the reward, after which it ends (on a network that is "
         "dear to run fewer, and a twentieth); 0: it never ends early."),
     PARAMETER(masks_per_iteration, PARAMETER_INTEGER, 4, 2, 1000, "Masks scored in an iteration of PPO."),

@@ -6,6 +6,7 @@
 
 /* Shares of the usual samples that a network which is dear to run gets at least. */
 static void save(struct expose_options *options, double macs) {
+    options->bounded_batch = affordable(macs, options->bounded_batch, options->bounded_batch / 2);
     options->bank_batch = affordable(macs, options->bank_batch, options->bank_batch / 2);
     options->measure = affordable(macs, options->measure, options->measure / 2);
     options->glance = affordable(macs, options->glance, options->glance / 2);
@@ -26,6 +27,7 @@ enum status stage_expose(struct job *job, struct error *error) {
     job->expose_options.rung_steps = p->expose_steps;
     job->expose_options.rungs = p->expose_rungs;
     job->expose_options.batch = p->expose_batch;
+    job->expose_options.bounded_batch = p->expose_batch;
     job->expose_options.bank_batch = 2 * p->expose_batch;
     job->expose_options.restarts = p->restarts;
     job->expose_options.anomaly_threshold = p->anomaly_threshold;

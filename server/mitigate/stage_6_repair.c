@@ -4,6 +4,7 @@
 
 #include "common/mem.h"
 #include "server/mitigate/adversary.h"
+#include "server/mitigate/affordable.h"
 #include "server/mitigate/finetune.h"
 #include "server/mitigate/job.h"
 #include "server/mitigate/mitigate_score.h"
@@ -13,6 +14,8 @@
 #include "server/nn/loss.h"
 
 enum { ROUNDS = 3, SPARING_STREAM = 50 };
+/* Of the steps of a retuning, what a network that is dear to run gets at least. */
+static const double AFFORDABLE_STEPS = 2.0 / 3.0;
 /* Nats a clean sample, and share of the accuracy budget: a repair that costs more of both is retuned once more, with this weight
  * of clean samples (by default three times that of triggered ones). So is one that costs very many nats: on samples that it was fitted to, the accuracy flatters. */
 static const double DEAR_KL = 0.05, DEAR_SHARE = 0.5, VERY_DEAR_KL = 0.125, SPARING_WEIGHT = 1.5;
@@ -89,13 +92,21 @@ static enum status refit_fill(struct job *job, struct error *error) {
     return status;
 }
 
+static size_t retune_steps(const struct job *job) {
+    const size_t steps = (size_t)job->parameters.retune_steps;
+    return affordable(job->macs, steps, (size_t)(AFFORDABLE_STEPS * (double)steps));
+}
+
 /* Retunes, lets the adversary look again, and goes on against what it finds. */
 static enum status retune_rounds(struct job *job, size_t rounds, struct error *error) {
-    const size_t steps = (size_t)job->parameters.retune_steps;
+    const size_t steps = retune_steps(job);
     enum status status = STATUS_OK;
     for (size_t round = 0; round < rounds && steps > 0 && status == STATUS_OK; round++) {
-        const struct retune_options options = {
-            .steps = steps, .clean_weight = 1.0, .variants = job->natural, .stream = round};
+        /* The second and third round start from gains that only a new trigger asks something of. */
+        const struct retune_options options = {.steps = round == 0 ? steps : (steps + 1) / 2,
+                                               .clean_weight = 1.0,
+                                               .variants = job->natural,
+                                               .stream = round};
         size_t found = 0;
         job_progress(job, round, rounds, "retuning the kept units");
         status = retune(job, job->mask, job->fill, &options, error);
@@ -111,10 +122,10 @@ static enum status retune_rounds(struct job *job, size_t rounds, struct error *e
     return status;
 }
 
-static enum status is_dear(struct job *job, bool *dear, struct error *error) {
+static enum status costs_much(struct job *job, bool *much, struct error *error) {
     struct cost cost = {0};
     const enum status status = clean_cost(job, job->mask, job->fill, &cost, error);
-    *dear =
+    *much =
         status == STATUS_OK && (cost.kl > VERY_DEAR_KL ||
                                 (cost.kl > DEAR_KL && cost.accuracy > DEAR_SHARE * job->parameters.max_accuracy_drop));
     return status;
@@ -124,11 +135,11 @@ static enum status is_dear(struct job *job, bool *dear, struct error *error) {
  * samples have given what they can, and variants of all kinds are next, natural or not. */
 static enum status retune_sparingly(struct job *job, struct error *error) {
     const struct retune_options rounds[] = {
-        {.steps = (size_t)job->parameters.retune_steps,
+        {.steps = retune_steps(job),
          .clean_weight = SPARING_WEIGHT,
          .variants = job->natural,
          .stream = SPARING_STREAM},
-        {.steps = (size_t)job->parameters.retune_steps,
+        {.steps = retune_steps(job),
          .clean_weight = SPARING_WEIGHT,
          .variants = {.moved = true, .mirrored = true},
          .cleaner = true,
@@ -136,9 +147,9 @@ static enum status retune_sparingly(struct job *job, struct error *error) {
     };
     enum status status = STATUS_OK;
     for (size_t i = 0; i < sizeof rounds / sizeof rounds[0] && rounds[i].steps > 0 && status == STATUS_OK; i++) {
-        bool dear = false;
-        status = is_dear(job, &dear, error);
-        if (!dear) {
+        bool much = false;
+        status = costs_much(job, &much, error);
+        if (!much) {
             break;
         }
         status = retune(job, job->mask, job->fill, &rounds[i], error);

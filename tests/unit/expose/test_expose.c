@@ -118,6 +118,28 @@ static void test_steps_make_the_trigger_better(void **state) {
     world_free(&w);
 }
 
+/* A trigger that works surely ends early, and works then; one that never gets there takes all its steps. */
+static void test_a_sure_trigger_settles(void **state) {
+    (void)state;
+    struct world w;
+    struct error error = {0};
+    struct rng rng;
+    enum { STEPS = 200 };
+    world_make(&w, true, 2);
+    for (int sure = 0; sure < 2; sure++) {
+        struct inversion *inversion = NULL;
+        rng_seed(&rng, 8);
+        assert_int_equal(inversion_new(&w.data, TRIGGER_ADDITIVE, TARGET, 10.0, 24, &rng, &inversion, &error),
+                         STATUS_OK);
+        assert_int_equal(inversion_settle(inversion, STEPS, sure ? 0.3 : 1e-9, INVERT_MEASURE, &error), STATUS_OK);
+        const size_t steps = inversion_steps(inversion);
+        assert_true(sure ? steps > 3 && steps < STEPS / 2 : steps == STEPS);
+        assert_true(inversion_trigger(inversion)->success > 0.9);
+        inversion_free(inversion);
+    }
+    world_free(&w);
+}
+
 static void test_threads_do_not_change_a_bit(void **state) {
     (void)state;
     struct world one, three;
@@ -469,6 +491,7 @@ static void test_no_memory(void **state) {
                                          .measure = 64,
                                          .glance = 32,
                                          .batch = 8,
+                                         .bounded_batch = 8,
                                          .anomaly_threshold = 0.1,
                                          .size_ratio = 2,
                                          .restarts = 1,
@@ -494,6 +517,7 @@ static void test_no_memory(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_steps_make_the_trigger_better),
+        cmocka_unit_test(test_a_sure_trigger_settles),
         cmocka_unit_test(test_threads_do_not_change_a_bit),
         cmocka_unit_test(test_steps_taken_together_are_the_same),
         cmocka_unit_test(test_samples_of_the_target_alone_are_refused),
