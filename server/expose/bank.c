@@ -119,6 +119,12 @@ static size_t choose_controls(const struct exposure *exposure, enum trigger_fami
     return count;
 }
 
+double bank_known_reference(const struct exposure *exposure, enum trigger_family family, size_t level) {
+    const double *known = exposure->reference[family];
+    const bool implied = known[level] < 0.0 && level > 0 && known[level - 1] >= 0.0;
+    return implied && known[level - 1] < ORDINARY_LOSS[level] ? 0.0 : known[level];
+}
+
 enum status bank_reference(const struct invert_data *data, const struct expose_options *options, const struct rng *rng,
                            struct exposure *exposure, enum trigger_family family, size_t level, double *reference,
                            struct error *error) {
@@ -129,6 +135,7 @@ enum status bank_reference(const struct invert_data *data, const struct expose_o
                             .exposure = exposure,
                             .draws = ((uint64_t)1 << 16) * (1 + (uint64_t)family * EXPOSE_LEVELS + level)};
     double *known = &exposure->reference[family][level];
+    *known = bank_known_reference(exposure, family, level);
     if (*known < 0.0) {
         const struct exposure_cell *controls[CONTROLS_MAX] = {NULL};
         const size_t count = choose_controls(exposure, family, controls);

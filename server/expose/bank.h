@@ -23,6 +23,9 @@ size_t bank_level(const struct trigger *trigger); /* by its scale; 0 for one of 
 enum status bank_reference(const struct invert_data *data, const struct expose_options *options, const struct rng *rng,
                            struct exposure *exposure, enum trigger_family family, size_t level, double *reference,
                            struct error *error);
+/* As far as it is known without measuring, else negative. Stronger triggers reach other classes at least as easily, so that nothing is small
+ * at a level if what they need a level lower is little enough. */
+double bank_known_reference(const struct exposure *exposure, enum trigger_family family, size_t level);
 /* The size of the trigger after it was fitted further in the network as it came, as those were that it is compared with at level 0. */
 enum status bank_fit_further(const struct invert_data *data, const struct expose_options *options,
                              const struct rng *rng, struct exposure *exposure, const struct trigger *trigger,

@@ -91,7 +91,7 @@ static enum status attack_one(const struct attack *a, const struct exposure_cell
     const enum trigger_family family = cell->trigger->family;
     const size_t slot = (size_t)family * exposure->columns + cell->trigger->target;
     const size_t levels = a->thorough && trigger_is_bounded(family) ? EXPOSE_LEVELS : cell->level + 1;
-    for (size_t level = cell->level; level < levels && exposure->reference[family][level] != 0.0; level++) {
+    for (size_t level = cell->level; level < levels && bank_known_reference(exposure, family, level) != 0.0; level++) {
         bool found = false;
         enum status status = attack_level(a, cell, slot, level, &found, error);
         if (status != STATUS_OK) {

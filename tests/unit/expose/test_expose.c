@@ -402,6 +402,16 @@ static void test_what_a_suspect_is_compared_with(void **state) {
         bank_reference(&w.data, &expose_default_options, &rng, exposure, TRIGGER_ADDITIVE, 2, &second, &error),
         STATUS_OK);
     assert_true(first == second);
+    /* Implied by what others need at half the strength: 0.9 nats there are less than a full one. */
+    exposure->reference[TRIGGER_ADDITIVE][1] = 1.1;
+    exposure->reference[TRIGGER_ADDITIVE][2] = -1.0;
+    assert_true(bank_known_reference(exposure, TRIGGER_ADDITIVE, 2) < 0.0);
+    exposure->reference[TRIGGER_ADDITIVE][1] = 0.9;
+    assert_true(bank_known_reference(exposure, TRIGGER_ADDITIVE, 2) == 0.0);
+    assert_int_equal(
+        bank_reference(&w.data, &expose_default_options, &rng, exposure, TRIGGER_ADDITIVE, 2, &second, &error),
+        STATUS_OK);
+    assert_true(second == 0.0 && exposure->reference[TRIGGER_ADDITIVE][2] == 0.0);
     exposure_free(exposure);
     world_free(&w);
 }
