@@ -13,7 +13,9 @@
 #include "server/mitigate/variants.h"
 #include "server/nn/loss.h"
 
-enum { ROUNDS = 3, SPARING_STREAM = 50 };
+enum { ROUNDS = 3, SPARING_STREAM = 50, HARDENING_STREAM = 60, HARDENING_ROUNDS = 2 };
+/* Weight of clean samples where a trigger still works and accuracy has hardly been spent: it is there to be spent. */
+static const double HARDENING_WEIGHT = 0.25;
 /* Of the steps of a retuning, what a network that is dear to run gets at least. */
 static const double AFFORDABLE_STEPS = 2.0 / 3.0;
 /* Nats a clean sample, and share of the accuracy budget: a repair that costs more of both is retuned once more, with this weight
@@ -157,6 +159,59 @@ static enum status retune_sparingly(struct job *job, struct error *error) {
     return status;
 }
 
+static bool is_cheap(const struct job *job, const struct cost *cost) {
+    return cost->accuracy <= DEAR_SHARE * job->parameters.max_accuracy_drop;
+}
+
+/* One retuning for the triggers' sake, undone if it costs more than half of the accuracy budget. *kept: it was not. */
+static enum status harden_once(struct job *job, size_t round, bool *kept, struct error *error) {
+    const size_t units = job->units->unit_count;
+    const struct retune_options options = {.steps = retune_steps(job),
+                                           .clean_weight = HARDENING_WEIGHT,
+                                           .variants = job->natural,
+                                           .stream = HARDENING_STREAM + round};
+    struct cost cost = {0};
+    float *before = mem_dup(job->mask, units * sizeof *before);
+    *kept = false;
+    if (before == NULL) {
+        return error_no_memory(error, "the mask before hardening");
+    }
+    enum status status = retune(job, job->mask, job->fill, &options, error);
+    if (status == STATUS_OK) {
+        status = clean_cost(job, job->mask, job->fill, &cost, error);
+    }
+    *kept = status == STATUS_OK && is_cheap(job, &cost);
+    if (!*kept) {
+        memcpy(job->mask, before, units * sizeof *before);
+    }
+    mem_free(before);
+    return status;
+}
+
+/* What the adversary still finds, after all that, in a network whose accuracy has hardly suffered. */
+static enum status harden(struct job *job, struct error *error) {
+    enum status status = STATUS_OK;
+    bool goes_on = retune_steps(job) > 0;
+    for (size_t round = 0; round < HARDENING_ROUNDS && goes_on && status == STATUS_OK; round++) {
+        struct cost cost = {0};
+        size_t found = 0;
+        goes_on = false;
+        status = clean_cost(job, job->mask, job->fill, &cost, error);
+        if (status != STATUS_OK || !is_cheap(job, &cost)) {
+            break;
+        }
+        status = adversary_attack(job, job->mask, job->fill, true, true, &found, error);
+        if (status != STATUS_OK || found == 0) {
+            break;
+        }
+        status = score_refresh(job->score, error);
+        if (status == STATUS_OK) {
+            status = harden_once(job, round, &goes_on, error);
+        }
+    }
+    return status;
+}
+
 enum status repair_mask(struct job *job, const uint8_t *bits, size_t rounds, struct error *error) {
     const size_t units = job->units->unit_count;
     memcpy(job->fill, job->stats0->mean, units * sizeof *job->fill);
@@ -168,7 +223,10 @@ enum status repair_mask(struct job *job, const uint8_t *bits, size_t rounds, str
     if (status == STATUS_OK) {
         status = retune_rounds(job, rounds, error);
     }
-    return status == STATUS_OK ? retune_sparingly(job, error) : status;
+    if (status == STATUS_OK) {
+        status = retune_sparingly(job, error);
+    }
+    return status == STATUS_OK && rounds > 1 ? harden(job, error) : status;
 }
 
 enum status stage_repair(struct job *job, struct error *error) {
