@@ -184,7 +184,7 @@ enum status stage_search(struct job *job, struct error *error) {
     if (status != STATUS_OK) {
         return status;
     }
-    job->reward_none = job->reward_greedy = job->reward_best = none.reward;
+    job->reward_none = job->reward_greedy = job->reward_best = job->best_reward = none.reward;
     job->evaluations = score_evaluations(job->score);
     if (job->exposure->bank_count == 0) {
         return STATUS_OK; /* no suspect: pruning against ordinary triggers costs a clean model dear */

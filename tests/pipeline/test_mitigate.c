@@ -87,10 +87,10 @@ static void test_clean_model_is_left_alone(void **state) {
     scratch_remove(&w.scratch);
 }
 
-/* The adversary's events of a stage in out/trace.jsonl (all stages: NULL), without their times. */
-static json_t *attacks_of(const struct planted *w, const char *stage) {
+/* The events of that name of a stage in out/trace.jsonl (all stages: NULL), without their times. */
+static json_t *events_of(const struct planted *w, const char *wanted, const char *stage) {
     struct error error = {0};
-    json_t *attacks = json_array();
+    json_t *events = json_array();
     char *trace = NULL;
     size_t length = 0;
     assert_int_equal(file_read(scratch_path(&w->scratch, "out/trace.jsonl"), 1 << 24, &trace, &length, &error),
@@ -99,15 +99,15 @@ static json_t *attacks_of(const struct planted *w, const char *stage) {
         json_t *event = json_loadb(line, (size_t)(end - line), 0, NULL);
         const char *name = json_string_value(json_object_get(event, "event"));
         const char *in = json_string_value(json_object_get(event, "stage"));
-        if (name != NULL && strcmp(name, "adversary") == 0 && (stage == NULL || strcmp(in, stage) == 0)) {
+        if (name != NULL && strcmp(name, wanted) == 0 && (stage == NULL || strcmp(in, stage) == 0)) {
             json_object_del(event, "seconds");
             json_object_del(event, "stage");
-            json_array_append(attacks, event);
+            json_array_append(events, event);
         }
         json_decref(event);
     }
     mem_free(trace);
-    return attacks;
+    return events;
 }
 
 /* An attack that found nothing is not made again on the same network; on one that was fine-tuned since, it is. */
@@ -116,7 +116,7 @@ static void test_adversary_does_not_repeat_itself(void **state) {
     struct planted w;
     planted_make(&w, true);
     json_decref(run_job(&w, "out", 2));
-    json_t *attacks = attacks_of(&w, NULL);
+    json_t *attacks = events_of(&w, "adversary", NULL);
     assert_true(json_array_size(attacks) > 0);
     for (size_t i = 0; i < json_array_size(attacks); i++) {
         for (size_t j = 0; j < i; j++) {
@@ -128,9 +128,36 @@ static void test_adversary_does_not_repeat_itself(void **state) {
 
     planted_make(&w, true);
     json_decref(run_job_with(&w, "out", 2, "{\"iterations\": 0, \"finetune_steps\": 40}"));
-    attacks = attacks_of(&w, "evaluate");
+    attacks = events_of(&w, "adversary", "evaluate");
     assert_true(json_array_size(attacks) > 0);
     json_decref(attacks);
+    scratch_remove(&w.scratch);
+}
+
+/* Nothing is pruned, and the rounds of retuning care little for triggers: what then still works is hardened against. */
+static void test_what_still_works_is_hardened_against(void **state) {
+    (void)state;
+    struct planted w;
+    planted_make(&w, true);
+    json_t *report = run_job_with(
+        &w, "out", 2, "{\"warm_start\": false, \"iterations\": 0, \"retune_steps\": 20, \"trigger_weight\": 0.1}");
+    json_t *rounds = events_of(&w, "retune", "repair"), *attacks = events_of(&w, "adversary", "repair");
+    size_t hardenings = 0;
+    for (size_t i = 0; i < json_array_size(rounds); i++) {
+        const json_t *round = json_array_get(rounds, i);
+        if (json_number_value(json_object_get(round, "clean_weight")) < 1.0) {
+            hardenings++;
+            assert_true(json_number_value(json_object_get(round, "reward_after")) >
+                        json_number_value(json_object_get(round, "reward_before")));
+        }
+    }
+    assert_int_equal(hardenings, 2);
+    /* One between the rounds, and one before each hardening. */
+    assert_int_equal(json_array_size(attacks), json_array_size(rounds) - 1);
+    assert_true(number(report, "accuracy", "after") >= number(report, "accuracy", "before") - 0.01);
+    json_decref(rounds);
+    json_decref(attacks);
+    json_decref(report);
     scratch_remove(&w.scratch);
 }
 
@@ -325,6 +352,7 @@ int main(void) {
         cmocka_unit_test(test_clean_model_is_left_alone),
         cmocka_unit_test(test_same_seed_same_bytes_for_any_number_of_threads),
         cmocka_unit_test(test_adversary_does_not_repeat_itself),
+        cmocka_unit_test(test_what_still_works_is_hardened_against),
         cmocka_unit_test(test_files_of_a_job),
         cmocka_unit_test(test_progress_rises_through_all_stages),
         cmocka_unit_test(test_cancel_in_each_stage),
