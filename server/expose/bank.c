@@ -8,6 +8,7 @@
 
 #include "common/mem.h"
 #include "server/expose/anomaly.h"
+#include "server/expose/suspects.h"
 
 static const double scales[EXPOSE_LEVELS] = {1.0, 2.0, 4.0};
 enum { CONTROLS_MAX = 3 };
@@ -203,13 +204,7 @@ static enum status strengthen(struct banker *b, struct exposure_cell *cell, cons
 /* Does no other family show the class more plainly? */
 static bool is_plainest(const struct exposure *exposure, enum trigger_family family, size_t target) {
     const double share = exposure_cell(exposure, family, target)->size / exposure->median[family];
-    for (enum trigger_family f = 0; f < TRIGGER_FAMILY_COUNT; f++) {
-        const struct exposure_cell *cell = exposure_cell(exposure, f, target);
-        if (f != family && cell->suspect && cell->size / exposure->median[f] < share) {
-            return false;
-        }
-    }
-    return true;
+    return share <= suspects_least_share(exposure, target);
 }
 
 static enum status bank_suspect(struct banker *b, struct exposure_cell *cell, struct error *error) {

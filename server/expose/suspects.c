@@ -62,8 +62,7 @@ enum status suspects_find(struct exposure *exposure, const struct expose_options
     return STATUS_OK;
 }
 
-/* The least share of their family's median with which a class (or, the last column, all of them) is suspected; INFINITY if it is not. */
-static double least_share_of(const struct exposure *exposure, size_t column) {
+double suspects_least_share(const struct exposure *exposure, size_t column) {
     double least = INFINITY;
     for (enum trigger_family f = 0; f < TRIGGER_FAMILY_COUNT; f++) {
         const struct exposure_cell *cell = exposure_cell(exposure, f, column);
@@ -75,7 +74,7 @@ static double least_share_of(const struct exposure *exposure, size_t column) {
 static double least_share(const struct exposure *exposure) {
     double least = INFINITY;
     for (size_t t = 0; t < exposure->columns; t++) {
-        least = fmin(least, least_share_of(exposure, t));
+        least = fmin(least, suspects_least_share(exposure, t));
     }
     return least;
 }
@@ -108,7 +107,7 @@ void suspects_drop_reflections(struct exposure *exposure, const struct expose_op
     }
     for (size_t t = 0; t < exposure->columns; t++) {
         const double most =
-            fmin(WEAK * options->size_ratio, REFLECTION * fmax(least_share_of(exposure, t), LEAST_SHARE));
+            fmin(WEAK * options->size_ratio, REFLECTION * fmax(suspects_least_share(exposure, t), LEAST_SHARE));
         for (enum trigger_family f = 0; f < TRIGGER_FAMILY_COUNT; f++) {
             struct exposure_cell *cell = exposure_cell(exposure, f, t);
             cell->suspect = cell->suspect && cell->size <= most * exposure->median[f];

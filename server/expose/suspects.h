@@ -14,6 +14,8 @@ enum status suspects_find(struct exposure *exposure, const struct expose_options
                           bool ended_early, struct error *error);
 /* The anomaly index that makes a suspect of a class whose size is this share of the family's median. */
 double suspects_index_needed(const struct expose_options *options, double share);
+/* The least share of a family's median with which a class (or, the last column, all of them) is suspected; INFINITY if it is not. */
+double suspects_least_share(const struct exposure *exposure, size_t column);
 bool suspects_any(const struct exposure *exposure);
 /* Has a family shown a backdoor so plainly that the others need only be looked at for one as plain? */
 bool suspects_are_plain(const struct exposure *exposure, const struct expose_options *options);

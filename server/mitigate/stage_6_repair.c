@@ -124,12 +124,14 @@ static enum status retune_rounds(struct job *job, size_t rounds, struct error *e
     return status;
 }
 
+static bool is_cheap(const struct job *job, const struct cost *cost) {
+    return cost->accuracy <= DEAR_SHARE * job->parameters.max_accuracy_drop;
+}
+
 static enum status costs_much(struct job *job, bool *much, struct error *error) {
     struct cost cost = {0};
     const enum status status = clean_cost(job, job->mask, job->fill, &cost, error);
-    *much =
-        status == STATUS_OK && (cost.kl > VERY_DEAR_KL ||
-                                (cost.kl > DEAR_KL && cost.accuracy > DEAR_SHARE * job->parameters.max_accuracy_drop));
+    *much = status == STATUS_OK && (cost.kl > VERY_DEAR_KL || (cost.kl > DEAR_KL && !is_cheap(job, &cost)));
     return status;
 }
 
@@ -159,10 +161,6 @@ static enum status retune_sparingly(struct job *job, struct error *error) {
     return status;
 }
 
-static bool is_cheap(const struct job *job, const struct cost *cost) {
-    return cost->accuracy <= DEAR_SHARE * job->parameters.max_accuracy_drop;
-}
-
 /* One retuning for the triggers' sake, undone if it costs more than half of the accuracy budget. *kept: it was not. */
 static enum status harden_once(struct job *job, size_t round, bool *kept, struct error *error) {
     const size_t units = job->units->unit_count;
@@ -190,16 +188,11 @@ static enum status harden_once(struct job *job, size_t round, bool *kept, struct
 
 /* What the adversary still finds, after all that, in a network whose accuracy has hardly suffered. */
 static enum status harden(struct job *job, struct error *error) {
-    enum status status = STATUS_OK;
-    bool goes_on = retune_steps(job) > 0;
+    struct cost cost = {0};
+    enum status status = clean_cost(job, job->mask, job->fill, &cost, error);
+    bool goes_on = status == STATUS_OK && retune_steps(job) > 0 && is_cheap(job, &cost);
     for (size_t round = 0; round < HARDENING_ROUNDS && goes_on && status == STATUS_OK; round++) {
-        struct cost cost = {0};
         size_t found = 0;
-        goes_on = false;
-        status = clean_cost(job, job->mask, job->fill, &cost, error);
-        if (status != STATUS_OK || !is_cheap(job, &cost)) {
-            break;
-        }
         status = adversary_attack(job, job->mask, job->fill, true, true, &found, error);
         if (status != STATUS_OK || found == 0) {
             break;
